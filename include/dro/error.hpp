@@ -34,9 +34,13 @@ class option_error : public error {
 /// A file cannot be opened, read or written. `path()` names it.
 class file_error : public error {
  public:
-  file_error(std::string path, const std::string& what) : error(path + ": " + what), path_(std::move(path)) {}
+  file_error(const std::string& path, const std::string& what) : file_error(path, path, what) {}
   /// The file as the caller named it.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ protected:
+  file_error(std::string path, const std::string& place, const std::string& what)
+      : error(place + ": " + what), path_(std::move(path)) {}
 
  private:
   std::string path_;
@@ -45,14 +49,11 @@ class file_error : public error {
 /// A file was read but what it says is not what its format asks for. `line()` is 1-based, 0 where lines mean nothing.
 class data_error : public file_error {
  public:
-  data_error(std::string path, std::size_t line, const std::string& what)
-      : file_error(line == 0 ? path : path + ":" + std::to_string(line), what), file_(std::move(path)), line_(line) {}
-  /// The file without the line number.
-  [[nodiscard]] const std::string& file() const noexcept { return file_; }
+  data_error(const std::string& path, std::size_t line, const std::string& what)
+      : file_error(path, line == 0 ? path : path + ":" + std::to_string(line), what), line_(line) {}
   [[nodiscard]] std::size_t line() const noexcept { return line_; }
 
  private:
-  std::string file_;
   std::size_t line_;
 };
 

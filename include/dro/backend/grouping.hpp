@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_BACKEND_GROUPING_HPP
+#define DRO_BACKEND_GROUPING_HPP
+
+/// \file
+/// How a flat list of draws is split over queries, and how a row program walks the draws of one query.
+
+#include <cstdint>
+#include <string>
+
+#include <dro/backend/matrix_view.hpp>
+#include <dro/config.hpp>
+#include <dro/error.hpp>
+
+namespace dro {
+
+/// Says which of `total` consecutive draws belong to which query. Uniform: each query has `per_query` of them. Ragged:
+/// query q has the draws offsets[q] to offsets[q + 1] − 1, where `offsets` lives in the backend's memory and outlives
+/// the grouping. Trivially copyable.
+class grouping {
+ public:
+  constexpr grouping() = default;
+
+  /// Every query has `samples` draws.
+  [[nodiscard]] static grouping uniform(index_t queries, index_t samples) {
+    if (queries < 0 || samples < 0) {
+      throw shape_error("grouping: " + std::to_string(queries) + " queries of " + std::to_string(samples) + " samples");
+    }
+    grouping g;
+    g.queries_ = queries;
+    g.total_ = queries * samples;
+    g.per_query_ = samples;
+    return g;
+  }
+
+  /// Query q has offsets[q + 1] − offsets[q] draws; `offsets` [queries + 1] ascends from 0 to `total`.
+  [[nodiscard]] static grouping ragged(const std::int32_t* offsets, index_t queries, index_t total) {
+    grouping g;
+    g.queries_ = queries;
+    g.total_ = total;
+    g.per_query_ = -1;
+    g.offsets_ = offsets;
+    return g;
+  }
+
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t queries() const { return queries_; }
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t total() const { return total_; }
+  [[nodiscard]] DRO_HOST_DEVICE constexpr bool is_uniform() const { return offsets_ == nullptr; }
+  /// Draws of every query; only for uniform groupings.
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t per_query() const { return per_query_; }
+  /// Number of the first draw of query `q`.
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t begin(index_t q) const {
+    return offsets_ == nullptr ? q * per_query_ : offsets_[q];
+  }
+  /// Number of draws of query `q`.
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t size(index_t q) const {
+    return offsets_ == nullptr ? per_query_ : offsets_[q + 1] - offsets_[q];
+  }
+
+ private:
+  index_t queries_ = 0;
+  index_t total_ = 0;
+  index_t per_query_ = 0;
+  const std::int32_t* offsets_ = nullptr;
+};
+
+/// One value for each draw, seen query by query: `values(q, i)` is the value of the i-th draw of query q. The matrix
+/// behind it is either flat, [total × 1], or, for a uniform grouping, a table [queries × per_query].
+template <class T>
+class grouped_view {
+ public:
+  constexpr grouped_view() = default;
+
+  /// Throws shape_error unless `view` has one of the two shapes; `what` names the argument in the message.
+  grouped_view(const matrix_view<T>& view, const grouping& groups, const char* what)
+      : data_(view.data), groups_(groups) {
+    if (view.rows == groups.total() && view.cols == 1) {
+      sample_stride_ = view.row_stride;
+    } else if (groups.is_uniform() && view.rows == groups.queries() && view.cols == groups.per_query()) {
+      query_stride_ = view.row_stride;
+      sample_stride_ = view.col_stride;
+      table_ = true;
+    } else {
+      throw shape_error(std::string(what) + " is " + detail::shape_text(view.rows, view.cols) + ", expected " +
+                        detail::shape_text(groups.total(), 1) +
+                        (groups.is_uniform() ? " or " + detail::shape_text(groups.queries(), groups.per_query()) : ""));
+    }
+  }
+
+  [[nodiscard]] DRO_HOST_DEVICE constexpr T& operator()(index_t q, index_t i) const {
+    return data_[(table_ ? q * query_stride_ : groups_.begin(q) * sample_stride_) + i * sample_stride_];
+  }
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t size(index_t q) const { return groups_.size(q); }
+  /// False for a view of nothing (an optional input that was not given).
+  [[nodiscard]] DRO_HOST_DEVICE constexpr explicit operator bool() const { return data_ != nullptr; }
+
+ private:
+  T* data_ = nullptr;
+  grouping groups_;
+  index_t query_stride_ = 0;
+  index_t sample_stride_ = 0;
+  bool table_ = false;
+};
+
+}  // namespace dro
+
+#endif

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_BACKEND_THREAD_POOL_HPP
+#define DRO_BACKEND_THREAD_POOL_HPP
+
+/// \file
+/// Independent rows over threads: oneTBB with DRO_THREADS_TBB, OpenMP with DRO_THREADS_OPENMP, else one thread.
+
+#include <algorithm>
+#include <string>
+
+#include <dro/config.hpp>
+#include <dro/error.hpp>
+
+#if defined(DRO_THREADS_TBB)
+#include <memory>
+
+#include <tbb/blocked_range.h>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+#elif defined(DRO_THREADS_OPENMP)
+#include <exception>
+
+#include <omp.h>
+#endif
+
+namespace dro {
+
+/// A fixed number of threads of the chosen library.
+class thread_pool {
+ public:
+  /// Name of the library this program was built with.
+  static constexpr const char* library =
+#if defined(DRO_THREADS_TBB)
+      "tbb";
+#elif defined(DRO_THREADS_OPENMP)
+      "openmp";
+#else
+      "none";
+#endif
+
+  /// `threads` = 0: as many as the machine offers. Without a thread library there is one, whatever is asked for.
+  /// Throws option_error if `threads` is negative.
+  explicit thread_pool(int threads = 0) {
+    if (threads < 0) throw option_error("threads is " + std::to_string(threads) + ", expected 0 (all) or more");
+#if defined(DRO_THREADS_TBB)
+    threads_ = threads == 0 ? tbb::this_task_arena::max_concurrency() : threads;
+    arena_ = std::make_unique<tbb::task_arena>(threads_);
+#elif defined(DRO_THREADS_OPENMP)
+    threads_ = threads == 0 ? omp_get_max_threads() : threads;
+#endif
+  }
+
+  [[nodiscard]] int threads() const { return threads_; }
+
+  /// Calls body(begin, end) for disjoint ranges that cover [0, n). Which thread runs which range is not fixed; a body
+  /// that writes only what belongs to its range gives the same result for any number of threads. May be nested. The
+  /// first exception of a body is thrown again here.
+  template <class Body>
+  void for_ranges(index_t n, Body&& body) const {
+    if (n <= 0) return;
+#if defined(DRO_THREADS_TBB)
+    if (threads_ > 1 && n > 1) {
+      const auto grain = static_cast<std::size_t>(grain_for(n));
+      arena_->execute([&] {
+        tbb::parallel_for(tbb::blocked_range<index_t>(0, n, grain),
+                          [&](const tbb::blocked_range<index_t>& range) { body(range.begin(), range.end()); });
+      });
+      return;
+    }
+#elif defined(DRO_THREADS_OPENMP)
+    if (threads_ > 1 && n > 1) {
+      std::exception_ptr failure;
+      const index_t grain = grain_for(n);
+      const index_t ranges = (n + grain - 1) / grain;
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
+      for (index_t range = 0; range < ranges; ++range) {
+        try {
+          body(range * grain, std::min(n, (range + 1) * grain));
+        } catch (...) {
+#pragma omp critical(dro_thread_pool_failure)
+          if (!failure) failure = std::current_exception();
+        }
+      }
+      if (failure) std::rethrow_exception(failure);
+      return;
+    }
+#endif
+    body(index_t{0}, n);
+  }
+
+ private:
+  // Eight ranges a thread balance rows of unequal cost and keep the cost of handing them out small.
+  [[nodiscard]] index_t grain_for(index_t n) const { return std::max<index_t>(1, n / (8 * index_t{threads_})); }
+
+  int threads_ = 1;
+#if defined(DRO_THREADS_TBB)
+  std::unique_ptr<tbb::task_arena> arena_;
+#endif
+};
+
+}  // namespace dro
+
+#endif

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_EM_EM_HPP
+#define DRO_EM_EM_HPP
+
+/// \file
+/// Expectation maximisation: E-steps and M-steps over all queries, iteration after iteration.
+
+#include <cstdint>
+
+#include <dro/backend/concept.hpp>
+#include <dro/em/e_step.hpp>
+#include <dro/em/m_step.hpp>
+#include <dro/em/totals.hpp>
+#include <dro/em/training_loop.hpp>
+#include <dro/gradient/objective.hpp>
+#include <dro/random/random_state.hpp>
+
+namespace dro {
+
+struct em_options {
+  loop_options loop;
+  draw_options draw;
+  index_t m_steps = 1;  ///< gradient steps on the draws of each E-step
+};
+
+/// Trains a selector and a generator together (Shi et al. 2025, algorithm 1). For each batch: draw, weigh, and take
+/// `m_steps` gradient steps on `target`. Give `frozen{}` as the optimiser of a model that is not to change.
+///
+/// `position` and `random` are moved on, so a run that was stopped, or loaded from a checkpoint, goes on as if it had
+/// not been. Callbacks are those of training_loop, with a step_summary for each iteration; one with
+/// `on_e_step(B&, const Batch&, const e_step_result&)` is also shown each E-step before its M-step. One read an
+/// iteration. Returns true if all iterations are done.
+template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
+          class GeneratorOptimizer, class... Callbacks>
+bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
+        SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer, const em_options& options,
+        loop_position& position, random_state<B>& random, step_totals<B>& totals, Callbacks&... callbacks) {
+  const auto show = [&](auto& callback, const auto& batch, const auto& e) {
+    if constexpr (requires { callback.on_e_step(b, batch, e); }) callback.on_e_step(b, batch, e);
+  };
+  const auto step = [&](const auto& batch) {
+    auto e = e_step(b, selector, generator, batch, options.draw, random);
+    (show(callbacks, batch, e), ...);
+    // The diagnostics are those of the E-step, also where the M-step weighs the draws again.
+    totals.add(b, e.weights, e.weights.status, e.z.groups());
+    m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer, {options.m_steps, 0});
+  };
+  return training_loop(
+      source, options.loop, position, step, [&] { return totals.take(b); }, callbacks...);
+}
+
+}  // namespace dro
+
+#endif

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_EM_TRAINING_LOOP_HPP
+#define DRO_EM_TRAINING_LOOP_HPP
+
+/// \file
+/// Iterations over shuffled batches, with callbacks, that can stop anywhere and go on from there.
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dro/config.hpp>
+#include <dro/error.hpp>
+#include <dro/random/key.hpp>
+#include <dro/random/noise.hpp>
+
+namespace dro {
+
+struct loop_options {
+  index_t iterations = 5;   ///< passes over the queries
+  index_t batch_size = 16;  ///< queries in a step
+  std::uint64_t seed = 1;   ///< of the shuffling
+};
+
+/// Where a run stands: the next step to be taken. A checkpoint keeps it.
+struct loop_position {
+  index_t iteration = 0;  ///< completed iterations
+  index_t batch = 0;      ///< completed batches of the current one
+  friend bool operator==(const loop_position&, const loop_position&) = default;
+};
+
+/// What callbacks are told.
+struct loop_progress {
+  loop_position position;  ///< after the step or iteration that was just completed
+  index_t iterations = 0;  ///< in all
+  index_t batches = 0;     ///< in an iteration
+  index_t queries = 0;     ///< in an iteration
+  /// Completed steps over all steps, in [0, 1].
+  [[nodiscard]] double fraction() const {
+    const auto all = static_cast<double>(iterations * batches);
+    return all == 0 ? 1.0 : static_cast<double>(position.iteration * batches + position.batch) / all;
+  }
+};
+
+/// What a callback answers.
+enum class loop_control {
+  proceed,
+  stop,  ///< end after this step; the position tells where to go on
+};
+
+/// A list of queries that can be cut into batches: size(), and batch(positions), which gives what the models take.
+template <class S>
+concept query_source = requires(const S& s, std::span<const index_t> positions) {
+  { std::size(s) } -> std::convertible_to<std::size_t>;
+  s.batch(positions);
+};
+
+namespace detail {
+
+// The shuffling has steps of its own, apart from those of draws, which count from 0.
+inline constexpr std::uint32_t shuffle_stream = 0xFFFFFFFFU;
+
+template <class Callback, class... Args>
+loop_control call_batch(Callback& callback, const Args&... args) {
+  if constexpr (requires {
+                  { callback.on_batch(args...) } -> std::same_as<loop_control>;
+                }) {
+    return callback.on_batch(args...);
+  } else if constexpr (requires { callback.on_batch(args...); }) {
+    callback.on_batch(args...);
+  }
+  return loop_control::proceed;
+}
+
+template <class Callback, class... Args>
+loop_control call_iteration(Callback& callback, const Args&... args) {
+  if constexpr (requires {
+                  { callback.on_iteration(args...) } -> std::same_as<loop_control>;
+                }) {
+    return callback.on_iteration(args...);
+  } else if constexpr (requires { callback.on_iteration(args...); }) {
+    callback.on_iteration(args...);
+  }
+  return loop_control::proceed;
+}
+
+}  // namespace detail
+
+/// The order in which iteration `iteration` visits `count` queries: a Fisher–Yates shuffle that depends on the seed,
+/// the iteration and the count alone.
+[[nodiscard]] inline std::vector<index_t> shuffled_order(index_t count, std::uint64_t seed, index_t iteration) {
+  std::vector<index_t> order(static_cast<std::size_t>(count));
+  std::iota(order.begin(), order.end(), index_t{0});
+  const random_key key{seed, detail::shuffle_stream};
+  for (index_t i = count - 1; i > 0; --i) {
+    const std::uint32_t word =
+        random_word(key, static_cast<std::uint32_t>(iteration), 0, static_cast<std::uint32_t>(i));
+    const auto j = noise::uniform_index(word, static_cast<std::uint32_t>(i + 1));
+    std::swap(order[static_cast<std::size_t>(i)], order[j]);
+  }
+  return order;
+}
+
+/// Calls `step(batch)` for each batch of each iteration that is still to come after `position`, which is moved on, and
+/// `finish()` after the last batch of each, whose result is given to the callbacks.
+///
+/// A callback has any of these members; the ones that return loop_control may stop the run:
+///     on_batch(const loop_progress&)                          after each step
+///     on_iteration(const loop_progress&, const Summary&)      after each iteration, with what finish() returned
+/// Returns true if all iterations are done, false if a callback stopped the run before.
+/// Throws option_error if an option is out of range or there are no queries.
+template <query_source Source, class Step, class Finish, class... Callbacks>
+bool training_loop(const Source& source, const loop_options& options, loop_position& position, Step&& step,
+                   Finish&& finish, Callbacks&... callbacks) {
+  const auto count = static_cast<index_t>(std::size(source));
+  if (count < 1) throw option_error("training: there are no queries");
+  if (options.iterations < 0) throw option_error("iterations is " + std::to_string(options.iterations));
+  if (options.batch_size < 1) throw option_error("batch size is " + std::to_string(options.batch_size));
+  const index_t batches = (count + options.batch_size - 1) / options.batch_size;
+  if (position.iteration < 0 || position.batch < 0 || position.batch >= batches) {
+    throw option_error("training: no position " + std::to_string(position.iteration) + ":" +
+                       std::to_string(position.batch) + " in iterations of " + std::to_string(batches) + " batches");
+  }
+  bool stop = false;
+  while (position.iteration < options.iterations && !stop) {
+    const auto order = shuffled_order(count, options.seed, position.iteration);
+    while (position.batch < batches && !stop) {
+      const index_t begin = position.batch * options.batch_size;
+      const index_t size = std::min(options.batch_size, count - begin);
+      step(source.batch(std::span(order).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(size))));
+      ++position.batch;
+      // The last step of an iteration belongs with what finish() does: a run does not stop between the two.
+      if (position.batch == batches) break;
+      const loop_progress progress{position, options.iterations, batches, count};
+      ((stop = detail::call_batch(callbacks, progress) == loop_control::stop || stop), ...);
+    }
+    if (position.batch < batches) break;
+    position = {position.iteration + 1, 0};
+    const auto summary = finish();
+    const loop_progress progress{position, options.iterations, batches, count};
+    ((stop = detail::call_batch(callbacks, progress) == loop_control::stop || stop), ...);
+    ((stop = detail::call_iteration(callbacks, progress, summary) == loop_control::stop || stop), ...);
+  }
+  return position.iteration >= options.iterations;
+}
+
+}  // namespace dro
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_OPTIMIZE_UPDATE_RULE_HPP
+#define DRO_OPTIMIZE_UPDATE_RULE_HPP
+
+/// \file
+/// How one parameter moves, given its gradient. The library maximises: every rule moves uphill.
+
+#include <cmath>
+#include <cstdint>
+
+#include <dro/config.hpp>
+
+namespace dro {
+
+/// Stochastic gradient ascent with momentum (Polyak 1964) and weight decay:
+///     v ← μ v + g − λ θ,   θ ← θ + η v
+struct sgd_rule {
+  static constexpr const char* name = "sgd";
+  static constexpr int states = 1;
+
+  double learning_rate = 1e-2;  ///< η
+  double momentum = 0.0;        ///< μ in [0, 1)
+  double weight_decay = 0.0;    ///< λ
+
+  template <class T>
+  DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t) const {
+    state[0] = static_cast<T>(momentum) * state[0] + gradient - static_cast<T>(weight_decay) * value;
+    value += static_cast<T>(rate) * state[0];
+  }
+};
+
+/// Adagrad (Duchi, Hazan & Singer 2011), for sparse features: a parameter whose gradient is 0 neither moves nor decays.
+///     g ← g − λ θ,   s ← s + g²,   θ ← θ + η g / (√s + ε)        where g ≠ 0
+struct adagrad_rule {
+  static constexpr const char* name = "adagrad";
+  static constexpr int states = 1;
+
+  double learning_rate = 1e-1;  ///< η
+  double weight_decay = 0.0;    ///< λ
+  double epsilon = 1e-8;        ///< ε
+
+  template <class T>
+  DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t) const {
+    if (gradient == T(0)) return;
+    const T g = gradient - static_cast<T>(weight_decay) * value;
+    state[0] += g * g;
+    value += static_cast<T>(rate) * g / (std::sqrt(state[0]) + static_cast<T>(epsilon));
+  }
+};
+
+/// AdamW (Loshchilov & Hutter 2019, algorithm 2): Adam with decoupled weight decay and bias correction.
+///     m ← β₁ m + (1 − β₁) g,   v ← β₂ v + (1 − β₂) g²
+///     θ ← θ (1 − η λ) + η (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
+struct adamw_rule {
+  static constexpr const char* name = "adamw";
+  static constexpr int states = 2;
+
+  double learning_rate = 1e-3;  ///< η
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 1e-2;  ///< λ
+
+  /// `step` counts from 0.
+  template <class T>
+  DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t step) const {
+    const double t = step + 1.0;
+    state[0] = static_cast<T>(beta1) * state[0] + static_cast<T>(1 - beta1) * gradient;
+    state[1] = static_cast<T>(beta2) * state[1] + static_cast<T>(1 - beta2) * gradient * gradient;
+    const T mean = state[0] / static_cast<T>(1 - std::pow(beta1, t));
+    const T square = state[1] / static_cast<T>(1 - std::pow(beta2, t));
+    value = value * static_cast<T>(1 - rate * weight_decay) +
+            static_cast<T>(rate) * mean / (std::sqrt(square) + static_cast<T>(epsilon));
+  }
+};
+
+}  // namespace dro
+
+#endif
