@@ -11,8 +11,8 @@ set(dro_core_targets Random123::Random123)
 set(dro_eigen_packages Eigen3)
 set(dro_eigen_targets Eigen3::Eigen)
 
-set(dro_text_packages utf8proc)
-set(dro_text_targets utf8proc::utf8proc)
+set(dro_text_packages utf8proc libstemmer)
+set(dro_text_targets utf8proc::utf8proc libstemmer::libstemmer)
 
 set(dro_data_components text)
 set(dro_data_packages nlohmann_json ZLIB)

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// The expected log-likelihood names the baseline it takes.
+// EXPECT: dro: the expected log-likelihood objective takes baseline::leave_one_out (the default)
+#include <dro/gradient/objective.hpp>
+
+#ifdef DRO_COMPILE_FAIL_CONTROL
+const dro::expected_log_likelihood<> target{};
+#else
+const dro::expected_log_likelihood<dro::baseline::centred> target{};
+#endif
