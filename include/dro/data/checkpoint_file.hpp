@@ -77,6 +77,18 @@ class checkpoint_writer {
   }
   void add(std::string_view name, std::string_view text) { add(name, std::span<const char>(text.data(), text.size())); }
 
+  /// A list of strings, kept as all their characters and, under the name with ".sizes", their lengths.
+  void add(std::string_view name, std::span<const std::string> list) {
+    std::string characters;
+    std::vector<std::uint64_t> sizes;
+    for (const std::string& item : list) {
+      characters += item;
+      sizes.push_back(item.size());
+    }
+    add(name, characters);
+    add(std::string(name) + ".sizes", std::span<const std::uint64_t>(sizes));
+  }
+
   /// Throws file_error; a file that was there before stays as it is then.
   void write(const std::filesystem::path& path) const {
     std::vector<char> file(magic.begin(), magic.end());
@@ -145,6 +157,17 @@ class checkpoint_reader {
   [[nodiscard]] std::string text(std::string_view name) const {
     const std::vector<char> characters = get<char>(name);
     return {characters.begin(), characters.end()};
+  }
+  [[nodiscard]] std::vector<std::string> strings(std::string_view name) const {
+    const std::string characters = text(name);
+    std::vector<std::string> list;
+    std::size_t at = 0;
+    for (const std::uint64_t size : get<std::uint64_t>(std::string(name) + ".sizes")) {
+      if (characters.size() - at < size) throw checkpoint_error(path_, "\"" + std::string(name) + "\" is too short");
+      list.push_back(characters.substr(at, static_cast<std::size_t>(size)));
+      at += static_cast<std::size_t>(size);
+    }
+    return list;
   }
 
  private:

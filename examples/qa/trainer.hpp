@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_EXAMPLES_QA_TRAINER_HPP
+#define DRO_EXAMPLES_QA_TRAINER_HPP
+
+/// \file
+/// One run of one method: the two models, their optimisers, and the step that the method takes on a batch.
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dro/dro.hpp>
+#include <dro/models/question_models.hpp>
+
+#include "methods.hpp"
+#include "truncated_scorer.hpp"
+
+namespace qa {
+
+using backend = dro::host_backend;
+using batch = dro::item_batch<dro::models::prepared_question>;
+using draws = dro::draws<backend, double>;
+using matrix = dro::host_matrix<double>;
+
+/// What was chosen on a split of training questions; the same for every method.
+struct hyper_parameters {
+  double selector_rate = 0.2;
+  double selector_decay = 1e-4;
+  double reader_rate = 0.1;
+  double reader_decay = 1e-2;
+  dro::index_t batch_size = 16;
+};
+
+/// Gold documents of each training question; only gold-supervised looks at them.
+using gold_lists = std::vector<std::vector<dro::document_t>>;
+
+class trainer {
+ public:
+  trainer(backend& b, const method& m, std::size_t reader_features, const dro::models::reader_options& reader,
+          const dro::draw_options& draw, const dro::loop_options& loop, const hyper_parameters& hyper)
+      : backend_(b),
+        method_(m),
+        draw_(draw),
+        loop_(loop),
+        selector_(dro::models::feature_selector(selector_for(m))),
+        reader_(dro::models::extractive_reader(reader_features, reader)),
+        selector_optimizer_(b, {.learning_rate = hyper.selector_rate, .weight_decay = hyper.selector_decay}),
+        reader_optimizer_(b, {.learning_rate = hyper.reader_rate, .weight_decay = hyper.reader_decay}),
+        random_(b, loop.seed),
+        totals_(b) {
+    loop_.batch_size = hyper.batch_size;
+    selector_optimizer_.prepare(b, selector_);
+    reader_optimizer_.prepare(b, reader_);
+  }
+
+  [[nodiscard]] const method& trained_by() const { return method_; }
+  [[nodiscard]] const dro::models::question_selector& selector() const { return selector_; }
+  [[nodiscard]] const dro::models::question_reader& reader() const { return reader_; }
+  [[nodiscard]] const dro::loop_position& position() const { return position_; }
+
+  /// Trains until all iterations are done (true) or a callback stops (false).
+  template <class... Callbacks>
+  bool train(std::span<const dro::models::prepared_question> questions, const gold_lists& gold,
+             Callbacks&... callbacks) {
+    const dro::item_source<dro::models::prepared_question> source(questions);
+    const auto em = [&](const auto& objective) {
+      return dro::em(backend_, selector_, reader_, source, objective, selector_optimizer_, reader_optimizer_,
+                     {.loop = loop_, .draw = draw_}, position_, random_, totals_, callbacks...);
+    };
+    const auto loop = [&](auto&& step) {
+      return dro::training_loop(
+          source, loop_, position_, step, [&] { return totals_.take(backend_); }, callbacks...);
+    };
+    switch (method_.id) {
+      case method_id::dro:
+        return em(dro::evidence<dro::baseline::centred>{});
+      case method_id::dro_plain:
+        return em(dro::evidence<dro::baseline::none>{});
+      case method_id::leave_one_out:
+        return em(dro::expected_log_likelihood<>{});
+      case method_id::gold_supervised:
+        return loop([&](const batch& x) { step_gold_supervised(x, questions, gold); });
+      case method_id::published_code:
+        return loop([&](const batch& x) { step_published_code(x); });
+      case method_id::rag_sequence:
+        return loop([&](const batch& x) { step_rag_sequence(x); });
+      case method_id::emdr2:
+      case method_id::emdr2_linked:
+        return loop([&](const batch& x) { step_emdr2(x); });
+      case method_id::replug:
+        return loop([&](const batch& x) { step_replug(x); });
+      case method_id::stochastic_rag:
+        return loop([&](const batch& x) { step_stochastic_rag(x); });
+      case method_id::retriever_order:
+        // The untrained selector is the retriever: its BM25 weight is 1 and all others are 0.
+        return loop([&](const batch& x) { read_together(x, best_documents(x)); });
+      case method_id::read_all:
+        return loop([&](const batch& x) { read_each_whole(x); });
+    }
+    return true;
+  }
+
+  /// Calls f(name, span) for everything that a run needs to go on.
+  template <class F>
+  void for_each_state(F&& f) {
+    const auto values = [&](const std::string& name, auto& model) {
+      model.for_each_parameter(
+          [&](auto value, auto) { f(name, std::span(value.data, static_cast<std::size_t>(value.rows * value.cols))); });
+    };
+    const auto memory = [&](const std::string& name, auto& optimizer) {
+      optimizer.for_each_state([&](const std::string& part, auto& m) {
+        f(name + "." + part, std::span(m.data(), static_cast<std::size_t>(m.rows() * m.cols())));
+      });
+    };
+    values("selector", selector_);
+    values("reader", reader_);
+    memory("selector.optimizer", selector_optimizer_);
+    memory("reader.optimizer", reader_optimizer_);
+    f("totals", std::span(totals_.matrix().data(), static_cast<std::size_t>(totals_.matrix().cols())));
+    std::array<dro::index_t, 2> place{position_.iteration, position_.batch};
+    f("position", std::span<dro::index_t>(place));
+    position_ = {place[0], place[1]};
+    std::array<std::uint32_t, 1> step{dro::read(backend_, random_.step())(0, 0)};
+    f("random.step", std::span<std::uint32_t>(step));
+    random_ = dro::random_state<backend>(backend_, loop_.seed, step[0]);
+  }
+
+  /// The K documents of highest score, best first, for each question: [questions × K].
+  [[nodiscard]] draws best_documents(const batch& x) const {
+    const matrix all_scores = selector_.scores(backend_, x);
+    dro::host_matrix<dro::document_t> rankings(all_scores.rows(), draw_.select);
+    std::vector<dro::document_t> order(static_cast<std::size_t>(all_scores.cols()));
+    for (dro::index_t q = 0; q < all_scores.rows(); ++q) {
+      std::iota(order.begin(), order.end(), dro::document_t{0});
+      std::partial_sort(order.begin(), order.begin() + draw_.select, order.end(), [&](auto a, auto b) {
+        return all_scores(q, a) != all_scores(q, b) ? all_scores(q, a) > all_scores(q, b) : a < b;
+      });
+      std::copy_n(order.begin(), draw_.select, rankings.data() + q * draw_.select);
+    }
+    return one_list_each(std::move(rankings));
+  }
+
+ private:
+  [[nodiscard]] draws one_list_each(dro::host_matrix<dro::document_t> rankings) const {
+    const dro::index_t count = rankings.rows();
+    return {backend_, std::move(rankings), matrix(count, 1), dro::grouping::uniform(count, 1)};
+  }
+
+  /// Every document of every question alone; places beyond a question's own documents are empty.
+  [[nodiscard]] draws single_documents(const batch& x) const {
+    const auto count = static_cast<dro::index_t>(x.size());
+    dro::index_t most = 0;
+    for (dro::index_t q = 0; q < count; ++q) most = std::max(most, selector_.scorer().document_count(x[q]));
+    dro::host_matrix<dro::document_t> rankings(count * most, 1);
+    for (dro::index_t q = 0; q < count; ++q) {
+      const dro::index_t own = selector_.scorer().document_count(x[q]);
+      for (dro::index_t j = 0; j < most; ++j) {
+        rankings(q * most + j, 0) = j < own ? static_cast<dro::document_t>(j) : dro::no_document;
+      }
+    }
+    return {backend_, std::move(rankings), matrix(count * most, 1), dro::grouping::uniform(count, most)};
+  }
+
+  /// One value for each (question, document) as a table.
+  [[nodiscard]] static dro::matrix_view<const double> table(const matrix& flat, dro::index_t questions) {
+    return dro::row_major_view(flat.data(), questions, questions == 0 ? 0 : flat.rows() / questions);
+  }
+
+  /// A step of maximum likelihood of the reader on one list a question.
+  void read_together(const batch& x, const draws& z) {
+    const auto count = static_cast<dro::index_t>(x.size());
+    const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
+    const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
+    totals_.add(backend_, weights, weights.status, z.groups());
+    reader_.accumulate_gradient(
+        backend_, x, z, dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0 / static_cast<double>(count)));
+    reader_optimizer_.step(backend_, reader_);
+  }
+
+  void read_each_whole(const batch& x) {
+    // Questions with fewer documents than others repeat their first one; a set knows no repetition.
+    const auto count = static_cast<dro::index_t>(x.size());
+    dro::index_t most = 0;
+    for (dro::index_t q = 0; q < count; ++q) most = std::max(most, selector_.scorer().document_count(x[q]));
+    dro::host_matrix<dro::document_t> rankings(count, most);
+    for (dro::index_t q = 0; q < count; ++q) {
+      for (dro::index_t j = 0; j < most; ++j) {
+        rankings(q, j) = static_cast<dro::document_t>(j < selector_.scorer().document_count(x[q]) ? j : 0);
+      }
+    }
+    read_together(x, one_list_each(std::move(rankings)));
+  }
+
+  /// Scores of the selector, log-likelihoods of single documents, and the two gradients of their marginal.
+  struct marginal {
+    draws z;
+    matrix d_scores;
+    matrix responsibility;
+  };
+  [[nodiscard]] marginal single_document_marginal(const batch& x) const {
+    const auto count = static_cast<dro::index_t>(x.size());
+    draws z = single_documents(x);
+    const matrix all_scores = selector_.scores(backend_, x);
+    const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
+    matrix d_scores(count, all_scores.cols());
+    matrix responsibility(z.groups().total(), 1);
+    dro::rag_sequence_gradient(backend_, backend_.view(all_scores), table(log_likelihood, count), backend_.view(d_scores),
+                               dro::row_major_view(responsibility.data(), count, all_scores.cols()));
+    return {std::move(z), std::move(d_scores), std::move(responsibility)};
+  }
+
+  void step_selector(const batch& x, const matrix& d_scores) {
+    selector_.accumulate_score_gradient(backend_, x, d_scores);
+    selector_optimizer_.step(backend_, selector_);
+  }
+
+  void step_rag_sequence(const batch& x) {
+    const marginal m = single_document_marginal(x);
+    reader_.accumulate_gradient(backend_, x, m.z, m.responsibility);
+    step_selector(x, m.d_scores);
+    reader_optimizer_.step(backend_, reader_);
+  }
+
+  void step_emdr2(const batch& x) {
+    const marginal m = single_document_marginal(x);
+    const draws together = best_documents(x);
+    step_selector(x, m.d_scores);
+    read_together(x, together);
+  }
+
+  void step_replug(const batch& x) {
+    const auto count = static_cast<dro::index_t>(x.size());
+    const matrix all_scores = selector_.scores(backend_, x);
+    const matrix log_likelihood = reader_.log_likelihood(backend_, x, single_documents(x));
+    matrix d_scores(count, all_scores.cols());
+    dro::replug_gradient(backend_, backend_.view(all_scores), table(log_likelihood, count), backend_.view(d_scores));
+    const draws together = best_documents(x);
+    step_selector(x, d_scores);
+    read_together(x, together);
+  }
+
+  // One list a question: the straight-through gradient asks the reader n more times for each.
+  void step_stochastic_rag(const batch& x) {
+    const auto count = static_cast<dro::index_t>(x.size());
+    const matrix all_scores = selector_.scores(backend_, x);
+    const dro::random_source source = random_.source(backend_);
+    const draws z = dro::draw_plackett_luce(backend_, all_scores, source, {1, draw_.select});
+    random_.advance(backend_);
+    matrix likelihood(count, 1);
+    matrix gain(count, all_scores.cols());
+    const auto read = [&](dro::index_t q, const std::vector<dro::document_t>& list,
+                          dro::models::extractive_reader::workspace& workspace) {
+      return list.empty() ? 0.0 : std::exp(reader_.scorer().log_likelihood(x[q], list, workspace));
+    };
+    backend_.run(count, [&](auto&, dro::index_t q) {
+      dro::models::extractive_reader::workspace workspace;
+      const dro::document_t* chosen = z.rankings().data() + q * draw_.select;
+      std::vector<dro::document_t> list(chosen, chosen + draw_.select);
+      likelihood(q, 0) = read(q, list, workspace);
+      for (dro::index_t j = 0; j < all_scores.cols(); ++j) {
+        std::vector<dro::document_t> other = list;
+        const auto place = std::find(other.begin(), other.end(), static_cast<dro::document_t>(j));
+        const bool is_chosen = place != other.end();
+        if (is_chosen) {
+          other.erase(place);
+        } else if (j < selector_.scorer().document_count(x[q])) {
+          other.push_back(static_cast<dro::document_t>(j));
+        }
+        const double changed = read(q, other, workspace);
+        gain(q, j) = is_chosen ? likelihood(q, 0) - changed : changed - likelihood(q, 0);
+      }
+    });
+    matrix d_scores(count, all_scores.cols());
+    dro::straight_through_gradient(backend_, backend_.view(all_scores), backend_.view(z.rankings()),
+                                   backend_.view(std::as_const(gain)), source.key(), backend_.view(d_scores));
+    // The utility is E[p(y|x,d_z)], so the reader's coefficient is the likelihood itself.
+    for (dro::index_t q = 0; q < count; ++q) likelihood(q, 0) /= static_cast<double>(count);
+    reader_.accumulate_gradient(backend_, x, z, likelihood);
+    step_selector(x, d_scores);
+    reader_optimizer_.step(backend_, reader_);
+  }
+
+  /// The selector maximises log Σ p(z) over the orders of the gold documents; the reader learns as in DRO.
+  void step_gold_supervised(const batch& x, std::span<const dro::models::prepared_question> questions,
+                            const gold_lists& gold) {
+    auto e = dro::e_step(backend_, selector_, reader_, x, draw_, random_);
+    totals_.add(backend_, e.weights, e.weights.status, e.z.groups());
+    for (dro::index_t q = 0; q < static_cast<dro::index_t>(x.size()); ++q) {
+      const dro::index_t place = &x[q] - questions.data();
+      const auto& own = gold[static_cast<std::size_t>(place)];
+      if (own.empty()) continue;
+      const batch one(questions, {place});
+      const draws orders = gold_orders(own);
+      const matrix log_prob = selector_.log_prob(backend_, one, orders);
+      // Σ over orders of p(z) is maximised by the weights p(z) / Σ p, as the evidence is.
+      matrix c = dro::importance_weights(backend_, dro::on_policy(backend_, log_prob, orders.groups())).normalised;
+      for (dro::index_t k = 0; k < c.rows(); ++k) c(k, 0) /= static_cast<double>(x.size());
+      selector_.accumulate_gradient(backend_, one, orders, c);
+    }
+    selector_optimizer_.step(backend_, selector_);
+    const auto c = dro::coefficients(backend_, dro::evidence<dro::baseline::none>{}, e.scores(backend_), e.weights);
+    reader_.accumulate_gradient(backend_, x, e.z, c.generator);
+    reader_optimizer_.step(backend_, reader_);
+  }
+
+  /// All rankings of min(K, their number) of the gold documents of one question.
+  [[nodiscard]] draws gold_orders(const std::vector<dro::document_t>& gold) const {
+    const auto count = static_cast<dro::index_t>(gold.size());
+    auto orders = dro::enumerate_rankings(count, std::min(count, draw_.select));
+    for (dro::document_t& j : std::span(orders.data(), static_cast<std::size_t>(orders.rows() * orders.cols()))) {
+      j = gold[static_cast<std::size_t>(j)];
+    }
+    const dro::index_t rows = orders.rows();
+    return {backend_, std::move(orders), matrix(rows, 1), dro::grouping::uniform(1, rows)};
+  }
+
+  /// What the published code does, its departures from the method switched on: one sample a question, drawn at
+  /// temperature 0.7 and top-p 0.95 without correcting for it, hence of weight 1, and a sum over the batch divided
+  /// by 4.
+  void step_published_code(const batch& x) {
+    const dro::autoregressive_selector sampler(truncated_scorer(selector_.scorer(), 0.7, 0.95));
+    const draws z = sampler.draw(backend_, x, {1, draw_.select}, random_.source(backend_));
+    random_.advance(backend_);
+    const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
+    const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
+    totals_.add(backend_, weights, weights.status, z.groups());
+    const auto c = dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0 / 4.0);
+    selector_.accumulate_gradient(backend_, x, z, c);
+    selector_optimizer_.step(backend_, selector_);
+    reader_.accumulate_gradient(backend_, x, z, c);
+    reader_optimizer_.step(backend_, reader_);
+  }
+
+  backend& backend_;
+  method method_;
+  dro::draw_options draw_;
+  dro::loop_options loop_;
+  dro::models::question_selector selector_;
+  dro::models::question_reader reader_;
+  dro::adagrad<backend> selector_optimizer_;
+  dro::adagrad<backend> reader_optimizer_;
+  dro::random_state<backend> random_;
+  dro::step_totals<backend> totals_;
+  dro::loop_position position_;
+};
+
+}  // namespace qa
+
+#endif

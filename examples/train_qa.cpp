@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains a document selector and an answer reader together on questions with candidate documents, reports how well they
+// do, and compares with other ways of training the same two models.
+//
+//     train_qa                                             the questions that ship with the project
+//     train_qa --train mine.jsonl.gz --dev dev.jsonl.gz    your own, in any format of docs/data-formats.md
+//     train_qa --compare --seeds 5 --out results           every method, five seeds, table and plots
+//
+// Ctrl-C finishes the step, saves, and says how to resume. Exit status: 0 done, 2 something in the input or options is
+// wrong, 1 something in this program is, 130 interrupted.
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include <CLI/CLI.hpp>
+
+#include <dro/data/checkpoint_file.hpp>
+#include <dro/error.hpp>
+
+#include "qa/html_report.hpp"
+#include "qa/options.hpp"
+#include "qa/question_set.hpp"
+#include "qa/report.hpp"
+#include "qa/run.hpp"
+#include "qa/table.hpp"
+
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+extern "C" void on_interrupt(int) {
+  interrupted = true;
+  std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
+}
+
+/// Makes the output folder and sees that a file can be written there, before any work is done.
+void prepare_output(const qa::options& o) {
+  if (o.out.empty()) return;
+  std::error_code failure;
+  std::filesystem::create_directories(o.out, failure);
+  if (failure) throw dro::file_error(o.out.string(), "cannot be made: " + failure.message());
+  if (!std::filesystem::is_directory(o.out)) throw dro::file_error(o.out.string(), "is not a folder");
+  const std::filesystem::path probe = o.out / ".writable";
+  dro::data::write_file_atomically(probe, {});
+  std::filesystem::remove(probe, failure);
+  if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro")) {
+    throw dro::option_error(o.out.string() + " holds a run that was stopped: go on with --resume, or name another folder");
+  }
+}
+
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  dro::data::write_file_atomically(path, {text.data(), text.size()});
+}
+
+void print_results(const qa::json& report, const qa::options& o) {
+  const auto percent = [](const qa::json& row, const char* key) {
+    return row.at(key).is_number() ? std::optional<double>(100 * row.at(key).get<double>()) : std::nullopt;
+  };
+  const std::string k = std::to_string(report.at("options").at("select").get<dro::index_t>());
+  using side = qa::table::side;
+  qa::table table({{"", side::left},
+                   {"EM %", side::right},
+                   {"F1 %", side::right},
+                   {"recall@" + k + " %", side::right},
+                   {"all gold@" + k + " %", side::right},
+                   {"seconds", side::right}});
+  const auto add = [&](const std::string& name, const qa::json& row, std::optional<double> seconds) {
+    const auto error = [&](const char* key) {
+      return row.contains("standard_error") ? percent(row.at("standard_error"), key) : std::nullopt;
+    };
+    table.add_row({name,
+                   {percent(row, "em"), 1, error("em")},
+                   {percent(row, "f1"), 1, error("f1")},
+                   {percent(row, "recall_at_k"), 1, error("recall_at_k")},
+                   {percent(row, "all_gold_at_k"), 1, error("all_gold_at_k")},
+                   {seconds, 1}});
+  };
+  if (report.contains("comparison")) {
+    for (const qa::json& row : report.at("comparison")) {
+      const std::string name = row.at("method");
+      add(name, row, qa::seconds_of(report, name));
+    }
+  } else {
+    add("before training", report.at("initial"), std::nullopt);
+    add("after training", report.at("final"), qa::seconds_of(report, o.method));
+  }
+  std::printf("\n%s\n", table.render().c_str());
+  if (report.contains("comparison")) {
+    for (const qa::method& m : qa::methods) {
+      std::printf("  %-16s %s\n", std::string(m.name).c_str(), std::string(m.description).c_str());
+    }
+    std::printf("\n");
+  }
+  const qa::json& data = report.at("data");
+  std::printf("%d training and %d dev questions, %s of about %.0f documents selected; peak memory %.0f MiB\n",
+              data.at("train_questions").get<int>(), data.at("dev_questions").get<int>(), k.c_str(),
+              data.at("mean_documents").get<double>(), report.at("timing").at("peak_memory_mib").get<double>());
+}
+
+int run(const qa::options& o) {
+  const qa::stopwatch watch;
+  qa::check(o);
+  prepare_output(o);
+  const qa::question_set data = qa::load(o, DRO_EXAMPLE_DATA);
+  const double read_seconds = watch.seconds();
+  qa::session session(o, data, interrupted);
+  if (o.resume && !session.resumed()) std::fprintf(stderr, "nothing to resume in %s: starting\n", o.out.c_str());
+  std::fprintf(stderr, "%zu training and %zu dev questions, %d threads (%s)\n", data.train.size(), data.dev.size(),
+               session.device().threads(), dro::thread_pool::library);
+  if (!session.train()) {
+    if (o.out.empty()) {
+      std::fprintf(stderr, "\ninterrupted; without --out nothing is kept\n");
+    } else {
+      std::fprintf(stderr, "\ninterrupted; everything done so far is in %s\nadd --resume to the same command to go on\n",
+                   session.checkpoint_path().c_str());
+    }
+    return 130;
+  }
+  qa::json report = qa::make_report(o, data, session);
+  report["timing"]["read_seconds"] = read_seconds;
+  report["timing"]["seconds"] = watch.seconds();
+  if (!o.out.empty()) {
+    write_text(o.out / "report.json", report.dump(2) + "\n");
+    write_text(o.out / "report.html", qa::render_html(report));
+    session.remove_checkpoint();
+  }
+  print_results(report, o);
+  std::printf("%.1f s in all\n", watch.seconds());
+  if (!o.out.empty()) std::printf("report: %s\n", (o.out / "report.html").c_str());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  qa::options o;
+  CLI::App app("Trains a document selector and an answer reader together.", "train_qa");
+  qa::add_options(app, o);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGXFSZ, SIG_IGN);  // a full disk or file-size limit is an error of the write, not the end of the program
+  try {
+    return run(o);
+  } catch (const dro::error& e) {
+    std::fprintf(stderr, "train_qa: %s\n", e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "train_qa: internal error: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_MODELS_QUESTION_MODELS_HPP
+#define DRO_MODELS_QUESTION_MODELS_HPP
+
+/// \file
+/// The ready-made models for questions over text: a list-wise feature selector and an extractive reader, as a
+/// `dro::selector` and a `dro::generator` over batches of prepared questions.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <dro/backend/concept.hpp>
+#include <dro/config.hpp>
+#include <dro/data/checkpoint_file.hpp>
+#include <dro/data/question.hpp>
+#include <dro/error.hpp>
+#include <dro/model/host_generator.hpp>
+#include <dro/model/item_batch.hpp>
+#include <dro/models/extractive_reader.hpp>
+#include <dro/models/feature_selector.hpp>
+#include <dro/ranking/autoregressive.hpp>
+#include <dro/text/idf.hpp>
+#include <dro/text/tokens.hpp>
+
+namespace dro::models {
+
+/// A question with everything both models want to know of it. It does not point into the question it was made from.
+struct prepared_question {
+  selector_question for_selector;
+  reader_question for_reader;
+
+  operator const selector_question&() const { return for_selector; }
+  operator const reader_question&() const { return for_reader; }
+};
+
+/// Features of both models, fitted on training questions.
+struct question_features {
+  selector_features selector;
+  reader_features reader;
+
+  [[nodiscard]] static question_features fit(std::span<const data::question> train, const reader_options& options = {}) {
+    return {selector_features::fit(train), reader_features::fit(train, options)};
+  }
+
+  /// Writes the fitted features to a checkpoint file. Throws file_error.
+  void save(const std::filesystem::path& path) const {
+    data::checkpoint_writer writer;
+    save_idf(writer, "documents", selector.documents());
+    save_idf(writer, "questions", selector.questions());
+    reader.save(writer);
+    writer.write(path);
+  }
+  /// Reads what save() wrote. Throws file_error, checkpoint_error.
+  [[nodiscard]] static question_features load(const std::filesystem::path& path) {
+    const data::checkpoint_reader file(path);
+    try {
+      return {selector_features(load_idf(file, "documents"), load_idf(file, "questions")), reader_features::load(file)};
+    } catch (const file_error&) {
+      throw;
+    } catch (const error& e) {
+      throw checkpoint_error(path.string(), e.what());
+    }
+  }
+
+  /// Prepares all questions, in their order, on the threads of `b`. Work is done when the call returns.
+  template <host_executed B>
+  [[nodiscard]] std::vector<prepared_question> prepare(B& b, std::span<const data::question> questions) const {
+    std::vector<prepared_question> prepared(questions.size());
+    b.run(static_cast<index_t>(questions.size()), [this, questions, out = prepared.data()](auto&, index_t i) {
+      const data::question& question = questions[static_cast<std::size_t>(i)];
+      out[i] = {selector.prepare(question), reader.prepare(question)};
+    });
+    b.synchronise();
+    return prepared;
+  }
+
+ private:
+  static void save_idf(data::checkpoint_writer& writer, const std::string& name, const text::idf_table& table) {
+    const std::uint64_t documents = table.documents();
+    std::vector<std::string> words;
+    for (text::word_id w = 0; w < table.words().size(); ++w) words.push_back(table.words()[w]);
+    writer.add(name + ".count", std::span<const std::uint64_t>(&documents, 1));
+    writer.add(name + ".words", std::span<const std::string>(words));
+    writer.add(name + ".frequencies", table.frequencies());
+  }
+  static text::idf_table load_idf(const data::checkpoint_reader& file, const std::string& name) {
+    std::uint64_t documents = 0;
+    file.get_into(name + ".count", std::span(&documents, 1));
+    const auto words = file.strings(name + ".words");
+    const auto frequencies = file.get<std::uint32_t>(name + ".frequencies");
+    return {static_cast<std::size_t>(documents), words, frequencies};
+  }
+};
+
+/// Selector and generator over item_batch<prepared_question>.
+using question_selector = autoregressive_selector<feature_selector>;
+using question_reader = host_generator<extractive_reader>;
+
+}  // namespace dro::models
+
+#endif
