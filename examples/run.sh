@@ -20,6 +20,10 @@ done
 if [[ "$given" == no ]]; then
   arguments+=(--out "$output")
 fi
+if [[ -f "$output/checkpoint.dro" ]]; then
+  echo "$output holds a run that was stopped: going on with it (delete the folder to start anew)"
+  arguments+=(--resume)
+fi
 
 build="$dro_root/build/examples"
 dro_install_packages "${dro_library_packages[@]}"

@@ -57,49 +57,20 @@ void write_text(const std::filesystem::path& path, const std::string& text) {
   dro::data::write_file_atomically(path, {text.data(), text.size()});
 }
 
-void print_results(const qa::json& report, const qa::options& o) {
-  const auto percent = [](const qa::json& row, const char* key) {
-    return row.at(key).is_number() ? std::optional<double>(100 * row.at(key).get<double>()) : std::nullopt;
-  };
-  const std::string k = std::to_string(report.at("options").at("select").get<dro::index_t>());
-  using side = qa::table::side;
-  qa::table table({{"", side::left},
-                   {"EM %", side::right},
-                   {"F1 %", side::right},
-                   {"recall@" + k + " %", side::right},
-                   {"all gold@" + k + " %", side::right},
-                   {"seconds", side::right}});
-  const auto add = [&](const std::string& name, const qa::json& row, std::optional<double> seconds) {
-    const auto error = [&](const char* key) {
-      return row.contains("standard_error") ? percent(row.at("standard_error"), key) : std::nullopt;
-    };
-    table.add_row({name,
-                   {percent(row, "em"), 1, error("em")},
-                   {percent(row, "f1"), 1, error("f1")},
-                   {percent(row, "recall_at_k"), 1, error("recall_at_k")},
-                   {percent(row, "all_gold_at_k"), 1, error("all_gold_at_k")},
-                   {seconds, 1}});
-  };
+void print_results(const qa::json& report) {
   if (report.contains("comparison")) {
-    for (const qa::json& row : report.at("comparison")) {
-      const std::string name = row.at("method");
-      add(name, row, qa::seconds_of(report, name));
-    }
+    std::printf("\n%s\n* was shown the gold documents in training\n",
+                qa::comparison_table(report.at("comparison")).render().c_str());
+    std::printf("F1 gain: above %s, ± the standard error paired over dev questions\n\n",
+                report.at("options").at("method").get<std::string>().c_str());
   } else {
-    add("before training", report.at("initial"), std::nullopt);
-    add("after training", report.at("final"), qa::seconds_of(report, o.method));
-  }
-  std::printf("\n%s\n", table.render().c_str());
-  if (report.contains("comparison")) {
-    for (const qa::method& m : qa::methods) {
-      std::printf("  %-16s %s\n", std::string(m.name).c_str(), std::string(m.description).c_str());
-    }
-    std::printf("\n");
+    std::printf("\n%s\n", qa::summary_table(report).render().c_str());
   }
   const qa::json& data = report.at("data");
-  std::printf("%d training and %d dev questions, %s of about %.0f documents selected; peak memory %.0f MiB\n",
-              data.at("train_questions").get<int>(), data.at("dev_questions").get<int>(), k.c_str(),
-              data.at("mean_documents").get<double>(), report.at("timing").at("peak_memory_mib").get<double>());
+  std::printf("%d training and %d dev questions, %d of about %.0f documents selected; peak memory %.0f MiB\n",
+              data.at("train_questions").get<int>(), data.at("dev_questions").get<int>(),
+              report.at("options").at("select").get<int>(), data.at("mean_documents").get<double>(),
+              report.at("timing").at("peak_memory_mib").get<double>());
 }
 
 int run(const qa::options& o) {
@@ -126,10 +97,10 @@ int run(const qa::options& o) {
   report["timing"]["seconds"] = watch.seconds();
   if (!o.out.empty()) {
     write_text(o.out / "report.json", report.dump(2) + "\n");
-    write_text(o.out / "report.html", qa::render_html(report));
+    write_text(o.out / "report.html", qa::render_html(qa::with_seconds(report)));
     session.remove_checkpoint();
   }
-  print_results(report, o);
+  print_results(qa::with_seconds(report));
   std::printf("%.1f s in all\n", watch.seconds());
   if (!o.out.empty()) std::printf("report: %s\n", (o.out / "report.html").c_str());
   return 0;

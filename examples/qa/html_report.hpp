@@ -248,7 +248,7 @@ struct html_table {
                       3,           {0, 0.1},
                       {},          {series("weight_variance", "variance", 1)}};
   line_chart hits{"hits",      "Hit shares by iteration",
-                  "iteration", "% of training questions",
+                  "iteration", "% of dev questions",
                   1,           {0, 100},
                   {},          {series("no_hit_share", "no sample", 100), series("all_hit_share", "all samples", 100)}};
   if (const auto samples = number(member(report, "options"), "samples")) {
@@ -259,19 +259,19 @@ struct html_table {
                 "which the K chosen documents include every gold document; higher is better, and iteration 0, where "
                 "there is one, is before training.") +
          figure("Evidence and ELBO", render(bounds),
-                "The mean over training questions of the log of the average sample weight (evidence; it estimates log "
+                "The mean over dev questions of the log of the average sample weight (evidence; it estimates log "
                 "p(answer | question), on average from below) and of the average log weight (ELBO, never above it); "
                 "higher is better, and the two meet where all samples of a question weigh the same.") +
          figure("Effective sample size", render(ess),
-                "The mean of 1/Σw̄² over training questions, from 1 (one sample carries all the weight) to m (all weigh "
+                "The mean of 1/Σw̄² over dev questions, from 1 (one sample carries all the weight) to m (all weigh "
                 "the same); it is m when every sample is equally good and also when none contains the answer, so "
                 "neither high nor low is good in itself: read it with the hit shares.") +
          figure("Weight variance", render(variance),
-                "The mean over training questions of the variance of m w̄, which is m/ESS − 1 for each question: 0 when "
+                "The mean over dev questions of the variance of m w̄, which is m/ESS − 1 for each question: 0 when "
                 "all samples weigh the same, m − 1 when one carries all the weight; like ESS it does not tell equally "
                 "good samples from equally useless ones.") +
          figure("Hit shares", render(hits),
-                "The share of training questions for which no sample, and for which every sample, has the answer in "
+                "The share of dev questions for which no sample, and for which every sample, has the answer in "
                 "its chosen documents; the remaining questions, between the two, are those where samples differ in "
                 "what matters and the selector has most to learn from.");
 }

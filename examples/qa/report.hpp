@@ -10,6 +10,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,6 @@
 #include "options.hpp"
 #include "question_set.hpp"
 #include "run.hpp"
-#include "table.hpp"
 
 namespace qa {
 
@@ -48,8 +48,25 @@ struct mean_and_error {
 inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "all_gold_at_k", "evidence",
                                              "elbo", "ess", "weight_variance", "no_hit_share",  "all_hit_share"};
 
-/// One row for each method: means over its seeds of the final scores, with standard errors.
-[[nodiscard]] inline json comparison(const json& results) {
+/// F1 of each dev question, averaged over the seeds of a method.
+[[nodiscard]] inline std::vector<double> question_f1(const json& results, std::string_view method) {
+  std::vector<double> mean;
+  double runs = 0;
+  for (const json& result : results) {
+    if (result.at("method") != method) continue;
+    const auto f1 = result.at("question_f1").get<std::vector<double>>();
+    mean.resize(f1.size());
+    for (std::size_t i = 0; i < f1.size(); ++i) mean[i] += f1[i];
+    runs += 1;
+  }
+  for (double& f1 : mean) f1 /= runs;
+  return mean;
+}
+
+/// One row for each method: means over its seeds of the final scores, with standard errors; and how far its F1 lies above
+/// that of `reference`, with the standard error of that difference paired over dev questions.
+[[nodiscard]] inline json comparison(const json& results, std::string_view reference) {
+  const std::vector<double> reference_f1 = question_f1(results, reference);
   json rows = json::array();
   for (const method& m : methods) {
     json row;
@@ -69,6 +86,11 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
       if (result.at("method") == m.name) seconds.push_back(result.at("seconds").get<double>());
     }
     if (seconds.empty()) continue;
+    std::vector<double> gain = question_f1(results, m.name);
+    for (std::size_t i = 0; i < gain.size(); ++i) gain[i] -= reference_f1[i];
+    const mean_and_error paired = summarise(gain);
+    row["f1_gain"] = number(paired.mean);
+    row["standard_error"]["f1_gain"] = number(paired.error);
     row["method"] = m.name;
     row["description"] = m.description;
     row["group"] = to_string(m.group);
@@ -99,7 +121,7 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
                     {"dev_questions", data.dev.size()},
                     {"mean_documents", documents / static_cast<double>(data.train.size())}};
   for (const char* key : {"initial", "iterations", "final", "examples"}) report[key] = main.at(key);
-  if (results.size() > 1) report["comparison"] = comparison(results);
+  if (results.size() > 1) report["comparison"] = comparison(results, o.method);
   report["timing"] = s.timing();
   report["timing"]["runs"] = json::array();
   for (const json& result : results) {
@@ -109,16 +131,17 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
   return report;
 }
 
-/// Seconds of all runs of one method, from the report's timing.
-[[nodiscard]] inline double seconds_of(const json& report, const std::string& method) {
-  double total = 0;
-  double runs = 0;
-  for (const json& run : report.at("timing").at("runs")) {
-    if (run.at("method") != method) continue;
-    total += run.at("seconds").get<double>();
-    runs += 1;
+/// The report with the mean seconds of each method's runs in its row of the comparison, for showing.
+[[nodiscard]] inline json with_seconds(json report) {
+  if (!report.contains("comparison")) return report;
+  for (json& row : report["comparison"]) {
+    std::vector<double> seconds;
+    for (const json& run : report.at("timing").at("runs")) {
+      if (run.at("method") == row.at("method")) seconds.push_back(run.at("seconds").get<double>());
+    }
+    row["seconds"] = number(summarise(seconds).mean);
   }
-  return runs > 0 ? total / runs : 0.0;
+  return report;
 }
 
 }  // namespace qa

@@ -210,6 +210,7 @@ class session {
     }
     if (latest.questions.empty()) latest = measure();
     result["final"] = to_json(latest);
+    for (const answered_question& a : latest.questions) result["question_f1"].push_back(a.f1);
     if (first) {
       result["examples"] = shown(latest, "after", result["examples"]);
       timing_["iteration_seconds"] = seconds;

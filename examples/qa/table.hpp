@@ -247,14 +247,19 @@ inline constexpr std::array<measure, 4> scores = {{{"em", "EM %", 100, 1},
                                                    {"all_gold_at_k", "all-gold@K %", 100, 1}}};
 inline constexpr measure evidence = {"evidence", "evidence, nats", 1, 3};
 
-/// The rows of report["comparison"]: method, what it is, scores (± standard error where a row has one), seconds. A
-/// method that was shown the gold documents bears a *. Empty table: no such rows.
+/// The rows of report["comparison"]: method, what it is, scores (± standard error where a row has one), how far
+/// its F1 lies above the main method's (± paired standard error; only if a row says so), seconds. A method that was shown the gold documents bears a *. Empty table: no such rows.
 [[nodiscard]] inline table comparison_table(const nlohmann::json& comparison) {
   using column = table::column;
   std::vector<column> columns = {column{"method"}, column{"what it is"}};
   for (const measure& score : scores) {
     columns.push_back({score.heading, table::side::right});
   }
+  const measure gain{"f1_gain", "F1 gain %", 100, 1};
+  const bool has_gain =
+      comparison.is_array() && std::any_of(comparison.begin(), comparison.end(),
+                                           [&](const nlohmann::json& row) { return gain.of(row).has_value(); });
+  if (has_gain) columns.push_back({gain.heading, table::side::right});
   columns.push_back({"seconds", table::side::right});
   table out(std::move(columns));
   if (!comparison.is_array()) {
@@ -266,6 +271,7 @@ inline constexpr measure evidence = {"evidence", "evidence, nats", 1, 3};
     for (const measure& score : scores) {
       cells.emplace_back(score.of(row), score.decimals, score.of(member(row, "standard_error")));
     }
+    if (has_gain) cells.emplace_back(gain.of(row), gain.decimals, gain.of(member(row, "standard_error")));
     cells.emplace_back(number(row, "seconds"), 1, number(member(row, "standard_error"), "seconds"));
     out.add_row(std::move(cells));
   }
