@@ -26,6 +26,7 @@
 
 #include "qa/evaluation.hpp"
 #include "qa/methods.hpp"
+#include "qa/standard_output.hpp"
 
 namespace {
 
@@ -35,14 +36,20 @@ struct options {
   std::size_t limit = std::numeric_limits<std::size_t>::max();
 };
 
+/// The model in an output folder of train_qa. A run that was stopped has a checkpoint but no model yet.
+std::filesystem::path model_file(const std::filesystem::path& folder) {
+  for (const char* name : {"model.dro", "checkpoint.dro"}) {
+    if (std::filesystem::exists(folder / name)) return folder / name;
+  }
+  throw dro::file_error(folder.string(), "holds no model of train_qa (neither model.dro nor checkpoint.dro)");
+}
+
 int run(const options& o) {
-  // A run that was stopped has a checkpoint but no model yet.
-  const auto finished = o.model / "model.dro";
-  const dro::data::checkpoint_reader file(std::filesystem::exists(finished) ? finished : o.model / "checkpoint.dro");
+  const dro::data::checkpoint_reader file(model_file(o.model));
   const auto features = dro::models::question_features::load(o.model / "features.dro");
   const qa::method& method = qa::find_method(file.text("method"));
   dro::index_t select = 0;
-  file.get_into("select", std::span(&select, 1));
+  file.get_into("select", std::span<dro::index_t>(&select, 1));
   dro::models::feature_selector selector(qa::selector_for(method));
   dro::models::extractive_reader reader(features.reader.feature_count(), features.reader.options());
   file.get_into("selector", selector.parameters());
@@ -79,6 +86,7 @@ int run(const options& o) {
     std::printf("%s\n", line.dump().c_str());
   }
   if (scored > 0) std::fprintf(stderr, "%.0f questions: EM %.1f %%, F1 %.1f %%\n", scored, 100 * em / scored, 100 * f1 / scored);
+  qa::finish_standard_output();
   return 0;
 }
 
@@ -89,12 +97,13 @@ int main(int argc, char** argv) {
   CLI::App app("Answers questions with a model trained by train_qa.", "answer");
   app.add_option("--model", o.model, "the --out folder of train_qa")->capture_default_str();
   app.add_option("--questions", o.questions, "questions, any format of docs/data-formats.md; the shipped dev set if none");
-  app.add_option("--limit", o.limit, "answer only so many");
+  app.add_option("--limit", o.limit, "answer only so many")->check(CLI::NonNegativeNumber);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of the write, not the end of the program
   try {
     return run(o);
   } catch (const dro::error& e) {

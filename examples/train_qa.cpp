@@ -27,6 +27,7 @@
 #include "qa/question_set.hpp"
 #include "qa/report.hpp"
 #include "qa/run.hpp"
+#include "qa/standard_output.hpp"
 #include "qa/table.hpp"
 
 namespace {
@@ -103,6 +104,7 @@ int run(const qa::options& o) {
   print_results(qa::with_seconds(report));
   std::printf("%.1f s in all\n", watch.seconds());
   if (!o.out.empty()) std::printf("report: %s\n", (o.out / "report.html").c_str());
+  qa::finish_standard_output();
   return 0;
 }
 

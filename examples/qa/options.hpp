@@ -25,7 +25,7 @@ struct options {
   std::string method = "dro";
   dro::index_t samples = 8;
   std::optional<dro::index_t> select;
-  dro::index_t iterations = 10;
+  dro::index_t iterations = 12;
   std::uint64_t seed = 1;
   dro::index_t seeds = 1;
   int threads = 0;
@@ -47,7 +47,9 @@ inline void add_options(CLI::App& app, options& o) {
   app.add_option("--select", o.select,
                  "documents chosen for each question (K); as many as 95 % of the training questions have gold documents");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
-  app.add_option("--seed", o.seed, "of draws and of the order of questions")->capture_default_str();
+  app.add_option("--seed", o.seed, "of draws and of the order of questions")
+      ->check(CLI::NonNegativeNumber)  // without it -1 would wrap around
+      ->capture_default_str();
   app.add_option("--seeds", o.seeds, "runs with so many seeds from --seed on, and reports mean and standard error")
       ->capture_default_str();
   app.add_option("--threads", o.threads, "threads; 0: all")->capture_default_str();

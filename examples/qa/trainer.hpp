@@ -54,8 +54,7 @@ class trainer {
         reader_(dro::models::extractive_reader(reader_features, reader)),
         selector_optimizer_(b, {.learning_rate = hyper.selector_rate, .weight_decay = hyper.selector_decay}),
         reader_optimizer_(b, {.learning_rate = hyper.reader_rate, .weight_decay = hyper.reader_decay}),
-        random_(b, loop.seed),
-        totals_(b) {
+        run_(b, loop.seed) {
     loop_.batch_size = hyper.batch_size;
     selector_optimizer_.prepare(b, selector_);
     reader_optimizer_.prepare(b, reader_);
@@ -64,7 +63,7 @@ class trainer {
   [[nodiscard]] const method& trained_by() const { return method_; }
   [[nodiscard]] const dro::models::question_selector& selector() const { return selector_; }
   [[nodiscard]] const dro::models::question_reader& reader() const { return reader_; }
-  [[nodiscard]] const dro::loop_position& position() const { return position_; }
+  [[nodiscard]] const dro::loop_position& position() const { return run_.position; }
 
   /// Trains until all iterations are done (true) or a callback stops (false).
   template <class... Callbacks>
@@ -73,11 +72,11 @@ class trainer {
     const dro::item_source<dro::models::prepared_question> source(questions);
     const auto em = [&](const auto& objective) {
       return dro::em(backend_, selector_, reader_, source, objective, selector_optimizer_, reader_optimizer_,
-                     {.loop = loop_, .draw = draw_}, position_, random_, totals_, callbacks...);
+                     {.loop = loop_, .draw = draw_}, run_, callbacks...);
     };
     const auto loop = [&](auto&& step) {
       return dro::training_loop(
-          source, loop_, position_, step, [&] { return totals_.take(backend_); }, callbacks...);
+          source, loop_, run_.position, step, [&] { return run_.totals.take(backend_); }, callbacks...);
     };
     switch (method_.id) {
       case method_id::dro:
@@ -124,13 +123,13 @@ class trainer {
     values("reader", reader_);
     memory("selector.optimizer", selector_optimizer_);
     memory("reader.optimizer", reader_optimizer_);
-    f("totals", std::span(totals_.matrix().data(), static_cast<std::size_t>(totals_.matrix().cols())));
-    std::array<dro::index_t, 2> place{position_.iteration, position_.batch};
+    f("totals", std::span(run_.totals.matrix().data(), static_cast<std::size_t>(run_.totals.matrix().cols())));
+    std::array<dro::index_t, 2> place{run_.position.iteration, run_.position.batch};
     f("position", std::span<dro::index_t>(place));
-    position_ = {place[0], place[1]};
-    std::array<std::uint32_t, 1> step{dro::read(backend_, random_.step())(0, 0)};
+    run_.position = {place[0], place[1]};
+    std::array<std::uint32_t, 1> step{dro::read(backend_, run_.random.step())(0, 0)};
     f("random.step", std::span<std::uint32_t>(step));
-    random_ = dro::random_state<backend>(backend_, loop_.seed, step[0]);
+    run_.random = dro::random_state<backend>(backend_, loop_.seed, step[0]);
   }
 
   /// The K documents of highest score, best first, for each question: [questions × K].
@@ -179,7 +178,7 @@ class trainer {
     const auto count = static_cast<dro::index_t>(x.size());
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
     const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
-    totals_.add(backend_, weights, weights.status, z.groups());
+    run_.totals.add(backend_, weights, weights.status, z.groups());
     reader_.accumulate_gradient(
         backend_, x, z, dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0 / static_cast<double>(count)));
     reader_optimizer_.step(backend_, reader_);
@@ -251,9 +250,9 @@ class trainer {
   void step_stochastic_rag(const batch& x) {
     const auto count = static_cast<dro::index_t>(x.size());
     const matrix all_scores = selector_.scores(backend_, x);
-    const dro::random_source source = random_.source(backend_);
+    const dro::random_source source = run_.random.source(backend_);
     const draws z = dro::draw_plackett_luce(backend_, all_scores, source, {1, draw_.select});
-    random_.advance(backend_);
+    run_.random.advance(backend_);
     matrix likelihood(count, 1);
     matrix gain(count, all_scores.cols());
     const auto read = [&](dro::index_t q, const std::vector<dro::document_t>& list,
@@ -291,8 +290,8 @@ class trainer {
   /// The selector maximises log Σ p(z) over the orders of the gold documents; the reader learns as in DRO.
   void step_gold_supervised(const batch& x, std::span<const dro::models::prepared_question> questions,
                             const gold_lists& gold) {
-    auto e = dro::e_step(backend_, selector_, reader_, x, draw_, random_);
-    totals_.add(backend_, e.weights, e.weights.status, e.z.groups());
+    auto e = dro::e_step(backend_, selector_, reader_, x, draw_, run_.random);
+    run_.totals.add(backend_, e.weights, e.weights.status, e.z.groups());
     for (dro::index_t q = 0; q < static_cast<dro::index_t>(x.size()); ++q) {
       const dro::index_t place = &x[q] - questions.data();
       const auto& own = gold[static_cast<std::size_t>(place)];
@@ -327,11 +326,11 @@ class trainer {
   /// by 4.
   void step_published_code(const batch& x) {
     const dro::autoregressive_selector sampler(truncated_scorer(selector_.scorer(), 0.7, 0.95));
-    const draws z = sampler.draw(backend_, x, {1, draw_.select}, random_.source(backend_));
-    random_.advance(backend_);
+    const draws z = sampler.draw(backend_, x, {1, draw_.select}, run_.random.source(backend_));
+    run_.random.advance(backend_);
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
     const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
-    totals_.add(backend_, weights, weights.status, z.groups());
+    run_.totals.add(backend_, weights, weights.status, z.groups());
     const auto c = dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0 / 4.0);
     selector_.accumulate_gradient(backend_, x, z, c);
     selector_optimizer_.step(backend_, selector_);
@@ -347,9 +346,7 @@ class trainer {
   dro::models::question_reader reader_;
   dro::adagrad<backend> selector_optimizer_;
   dro::adagrad<backend> reader_optimizer_;
-  dro::random_state<backend> random_;
-  dro::step_totals<backend> totals_;
-  dro::loop_position position_;
+  dro::em_run<backend> run_;
 };
 
 }  // namespace qa

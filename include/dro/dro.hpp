@@ -23,12 +23,14 @@
 #include <dro/gradient/document_independent.hpp>
 #include <dro/gradient/objective.hpp>
 #include <dro/model/concepts.hpp>
+#include <dro/model/host_generator.hpp>
 #include <dro/model/item_batch.hpp>
 #include <dro/optimize/optimizer.hpp>
 #include <dro/optimize/schedule.hpp>
 #include <dro/optimize/update_rule.hpp>
 #include <dro/random/key.hpp>
 #include <dro/random/noise.hpp>
+#include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/autoregressive.hpp>
 #include <dro/ranking/draws.hpp>

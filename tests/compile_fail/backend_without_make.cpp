@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A tensor type that cannot be made is no backend, and the compiler names what is missing.
 // EXPECT(GNU): static assertion failed: my_backend
-// EXPECT(Clang): static assertion failed
-// EXPECT: make
+// EXPECT(Clang): static assertion failed: my_backend
+// EXPECT(GNU): the required expression 'b.make<T>(n, n)' is invalid
+// EXPECT(Clang): no member named 'make' in 'my_backend'
 #include <dro/backend/host.hpp>
 
 class my_backend : public dro::host_base {

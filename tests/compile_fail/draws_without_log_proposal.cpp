@@ -5,13 +5,12 @@
 #include <dro/backend/host.hpp>
 #include <dro/ranking/draws.hpp>
 
-using list = dro::draws<dro::host_backend, double>;
-
-list draw(dro::host_backend& b) {
+dro::draws<dro::host_backend, double> draw(dro::host_backend& b) {
   dro::host_matrix<dro::document_t> rankings(8, 2);
 #ifdef DRO_COMPILE_FAIL_CONTROL
-  return list(b, rankings, dro::host_matrix<double>(8, 1), dro::grouping::uniform(2, 4));
+  return dro::draws<dro::host_backend, double>(b, rankings, dro::host_matrix<double>(8, 1),
+                                               dro::grouping::uniform(2, 4));
 #else
-  return list(b, rankings, dro::grouping::uniform(2, 4));
+  return dro::draws<dro::host_backend, double>(b, rankings, dro::grouping::uniform(2, 4));
 #endif
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A generator that cannot learn is told what to write.
-// EXPECT: dro: the generator needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&, const 
+// EXPECT: dro: the generator needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&, const
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A generator that cannot score is told what to write.
-// EXPECT: dro: the generator needs `matrix_t<B, T> log_likelihood(B&, const Queries&, const draws<B, T>&) 
+// EXPECT: dro: the generator needs `matrix_t<B, T> log_likelihood(B&, const Queries&, const draws<B, T>&)
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 

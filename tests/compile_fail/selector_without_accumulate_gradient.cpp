@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A selector that cannot learn is told what to write.
-// EXPECT: dro: the selector needs `void accumulate_gradient(B&, const Queries&, const draws<B, scalar_type>&, 
+// EXPECT: dro: the selector needs `void accumulate_gradient(B&, const Queries&, const draws<B, scalar_type>&,
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 

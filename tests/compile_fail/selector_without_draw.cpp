@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A selector that cannot draw is told what to write.
-// EXPECT: dro: the selector needs `using scalar_type` and `draws<B, scalar_type> draw(B&, const Queries&, const 
+// EXPECT: dro: the selector needs `using scalar_type` and `draws<B, scalar_type> draw(B&, const Queries&, const
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A selector that cannot score is told what to write.
-// EXPECT: dro: the selector needs `matrix_t<B, scalar_type> log_prob(B&, const Queries&, const draws<B, 
+// EXPECT: dro: the selector needs `matrix_t<B, scalar_type> log_prob(B&, const Queries&, const draws<B,
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 

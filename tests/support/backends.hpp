@@ -34,8 +34,8 @@ using on_counting = setting<dro::counting_backend<dro::host_backend>, T>;
 }  // namespace test
 
 /// The list for TEST_CASE_TEMPLATE.
-#define DRO_TEST_SETTINGS                                                                                       \
-  test::on_host<float>, test::on_host<double>, test::on_eigen_columns<float>, test::on_eigen_columns<double>,   \
+#define DRO_TEST_SETTINGS                                                                                           \
+  test::on_host<float>, test::on_host<double>, test::on_eigen_columns<float>, test::on_eigen_columns<double>,       \
       test::on_eigen_rows<float>, test::on_eigen_rows<double>, test::on_deferred<float>, test::on_deferred<double>, \
       test::on_counting<float>, test::on_counting<double>
 

@@ -43,15 +43,15 @@ real largest_magnitude(const Values& values) {
 /// no template, since typed tests expand it hundreds of times.
 inline void check_near(real value, real expected, real tolerance, const char* what, const char* file, int line) {
   const bool is_near = near(value, expected, tolerance);
-  CHECK_MESSAGE(is_near, std::string(file), ":", line, ": ", std::string(what), " is ", value, ", expected ", expected, " ± ", tolerance,
-                ", off by ", std::abs(value - expected));
+  CHECK_MESSAGE(is_near, std::string(file), ":", line, ": ", std::string(what), " is ", value, ", expected ", expected,
+                " ± ", tolerance, ", off by ", std::abs(value - expected));
 }
 
 }  // namespace test
 
 /// Checks |value − expected| ≤ tolerance.
-#define DRO_CHECK_NEAR(value, expected, tolerance)                                                              \
-  test::check_near(static_cast<test::real>(value), static_cast<test::real>(expected),                           \
+#define DRO_CHECK_NEAR(value, expected, tolerance)                                    \
+  test::check_near(static_cast<test::real>(value), static_cast<test::real>(expected), \
                    static_cast<test::real>(tolerance), #value, __FILE__, __LINE__)
 
 #endif

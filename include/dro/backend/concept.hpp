@@ -40,7 +40,7 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 
 /// A backend owns what running needs (threads, a stream, a workspace) and knows one owning matrix type.
 ///
-///     template <class T> using matrix = …;                  // owning, movable
+///     template <class T> using matrix = …;                  // owning, movable, default: empty
 ///     matrix<T> make<T>(index_t rows, index_t cols);        // contents unspecified
 ///     matrix_view<T> view(matrix<T>&);                      // and matrix_view<const T> view(const matrix<T>&)
 ///     void run(index_t rows, Program);                      // Program(team, row) for each row, in any order, queued

@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <memory>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,6 +76,15 @@ class host_matrix {
   host_matrix(index_t rows, index_t cols) : rows_(rows), cols_(cols) {
     if (rows < 0 || cols < 0) throw shape_error("host_matrix of shape " + detail::shape_text(rows, cols));
     elements_.resize(static_cast<std::size_t>(rows * cols));
+  }
+
+  /// `values`, row by row. Throws shape_error unless there are rows × cols of them.
+  host_matrix(index_t rows, index_t cols, std::initializer_list<T> values) : host_matrix(rows, cols) {
+    if (values.size() != elements_.size()) {
+      throw shape_error("host_matrix: " + std::to_string(values.size()) + " values for shape " +
+                        detail::shape_text(rows, cols));
+    }
+    std::copy(values.begin(), values.end(), elements_.begin());
   }
 
   [[nodiscard]] index_t rows() const { return rows_; }

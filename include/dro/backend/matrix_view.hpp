@@ -42,7 +42,7 @@ template <class T>
 namespace detail {
 
 inline std::string shape_text(index_t rows, index_t cols) {
-  return "[" + std::to_string(rows) + " × " + std::to_string(cols) + "]";
+  return std::string("[") + std::to_string(rows) + " × " + std::to_string(cols) + "]";
 }
 
 }  // namespace detail

@@ -158,6 +158,7 @@ class checkpoint_reader {
     const std::vector<char> characters = get<char>(name);
     return {characters.begin(), characters.end()};
   }
+  /// A list of strings. Throws checkpoint_error if their lengths do not add up to the characters there are.
   [[nodiscard]] std::vector<std::string> strings(std::string_view name) const {
     const std::string characters = text(name);
     std::vector<std::string> list;
@@ -167,6 +168,7 @@ class checkpoint_reader {
       list.push_back(characters.substr(at, static_cast<std::size_t>(size)));
       at += static_cast<std::size_t>(size);
     }
+    if (at != characters.size()) throw checkpoint_error(path_, "\"" + std::string(name) + "\" is too long");
     return list;
   }
 

@@ -66,7 +66,7 @@ class json_field {
     std::vector<json_field> all;
     all.reserve(value_->size());
     for (const auto& element : *value_) {
-      all.push_back(json_field(element, *place_, path_ + "[" + std::to_string(all.size()) + "]"));
+      all.push_back(json_field(element, *place_, path_ + std::string("[") + std::to_string(all.size()) + "]"));
     }
     return all;
   }

@@ -23,30 +23,53 @@ struct em_options {
   index_t m_steps = 1;  ///< gradient steps on the draws of each E-step
 };
 
+/// Where a run stands, and what a checkpoint of it keeps beside the models and optimisers.
+template <backend B>
+struct em_run {
+  loop_position position;
+  random_state<B> random;
+  step_totals<B> totals;
+
+  /// The beginning of a run whose draws are seeded with `seed`.
+  em_run(B& b, std::uint64_t seed) : random(b, seed), totals(b) {}
+};
+
 /// Trains a selector and a generator together (Shi et al. 2025, algorithm 1). For each batch: draw, weigh, and take
 /// `m_steps` gradient steps on `target`. Give `frozen{}` as the optimiser of a model that is not to change.
 ///
-/// `position` and `random` are moved on, so a run that was stopped, or loaded from a checkpoint, goes on as if it had
-/// not been. Callbacks are those of training_loop, with a step_summary for each iteration; one with
-/// `on_e_step(B&, const Batch&, const e_step_result&)` is also shown each E-step before its M-step. One read an
-/// iteration. Returns true if all iterations are done.
+/// `run` is moved on, so a run that was stopped, or restored from a checkpoint, goes on as if it had not been. Callbacks
+/// are those of training_loop, with a step_summary for each iteration; one with
+/// `on_e_step(B&, const Batch&, const e_step_result&)` is also shown each E-step before its M-step. One read an iteration.
+/// Returns true if all iterations are done.
 template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
           class GeneratorOptimizer, class... Callbacks>
 bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
         SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer, const em_options& options,
-        loop_position& position, random_state<B>& random, step_totals<B>& totals, Callbacks&... callbacks) {
+        em_run<B>& run, Callbacks&... callbacks) {
   const auto show = [&](auto& callback, const auto& batch, const auto& e) {
     if constexpr (requires { callback.on_e_step(b, batch, e); }) callback.on_e_step(b, batch, e);
   };
   const auto step = [&](const auto& batch) {
-    auto e = e_step(b, selector, generator, batch, options.draw, random);
+    auto e = e_step(b, selector, generator, batch, options.draw, run.random);
     (show(callbacks, batch, e), ...);
     // The diagnostics are those of the E-step, also where the M-step weighs the draws again.
-    totals.add(b, e.weights, e.weights.status, e.z.groups());
-    m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer, {options.m_steps, 0});
+    run.totals.add(b, e.weights, e.weights.status, e.z.groups());
+    m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer,
+           {.steps = options.m_steps});
   };
   return training_loop(
-      source, options.loop, position, step, [&] { return totals.take(b); }, callbacks...);
+      source, options.loop, run.position, step, [&] { return run.totals.take(b); }, callbacks...);
+}
+
+/// The same from beginning to end, for a run that nobody resumes: draws are seeded with `options.loop.seed`, as the
+/// shuffling is.
+template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
+          class GeneratorOptimizer, class... Callbacks>
+bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
+        SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer, const em_options& options,
+        Callbacks&... callbacks) {
+  em_run<B> run(b, options.loop.seed);
+  return em(b, selector, generator, source, target, selector_optimizer, generator_optimizer, options, run, callbacks...);
 }
 
 }  // namespace dro

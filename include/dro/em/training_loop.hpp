@@ -138,13 +138,13 @@ bool training_loop(const Source& source, const loop_options& options, loop_posit
       ++position.batch;
       // The last step of an iteration belongs with what finish() does: a run does not stop between the two.
       if (position.batch == batches) break;
-      const loop_progress progress{position, options.iterations, batches, count};
+      [[maybe_unused]] const loop_progress progress{position, options.iterations, batches, count};
       ((stop = detail::call_batch(callbacks, progress) == loop_control::stop || stop), ...);
     }
     if (position.batch < batches) break;
     position = {position.iteration + 1, 0};
-    const auto summary = finish();
-    const loop_progress progress{position, options.iterations, batches, count};
+    [[maybe_unused]] const auto summary = finish();
+    [[maybe_unused]] const loop_progress progress{position, options.iterations, batches, count};
     ((stop = detail::call_batch(callbacks, progress) == loop_control::stop || stop), ...);
     ((stop = detail::call_iteration(callbacks, progress, summary) == loop_control::stop || stop), ...);
   }

@@ -83,6 +83,14 @@ template <class T>
   return bit_cast<T>((bits(a) & mask) | (bits(b) & ~mask));
 }
 
+// Constants at namespace scope, since device code cannot call the functions of std::numeric_limits.
+template <class T>
+inline constexpr T infinity = std::numeric_limits<T>::infinity();
+template <class T>
+inline constexpr T quiet_nan = std::numeric_limits<T>::quiet_NaN();
+template <class T>
+inline constexpr T smallest_normal = std::numeric_limits<T>::min();
+
 /// ln 2 = ln2_high + ln2_low. The high part has so few bits that its product with any exponent of T is exact, with or
 /// without contraction into FMA.
 template <class T>

@@ -6,7 +6,6 @@
 /// The exponential function without branches and without tables: a loop over it becomes vector code at plain -O3.
 
 #include <concepts>
-#include <limits>
 
 #include <dro/config.hpp>
 #include <dro/math/binary_format.hpp>
@@ -66,7 +65,7 @@ template <std::floating_point T>
 
   const word size = detail::magnitude(x);
   const word beyond = detail::less_mask<T>(detail::bits(detail::exp_limit<T>), size) &
-                      ~detail::less_mask<T>(detail::bits(std::numeric_limits<T>::infinity()), size);  // NaN stays
+                      ~detail::less_mask<T>(detail::bits(detail::infinity<T>), size);  // NaN stays
   const word sign = detail::bits(x) ^ size;
   x = detail::select(beyond, bit_cast<T>(sign | detail::bits(detail::exp_limit<T>)), x);
 

@@ -6,7 +6,6 @@
 /// Natural logarithms without branches and without tables: a loop over them becomes vector code at plain -O3.
 
 #include <concepts>
-#include <limits>
 
 #include <dro/config.hpp>
 #include <dro/math/binary_format.hpp>
@@ -70,11 +69,9 @@ template <class T>
 template <class T>
 [[nodiscard]] DRO_HOST_DEVICE inline T with_special_cases(T x, T finite) noexcept {
   using word = typename binary_format<T>::word;
-  constexpr T infinity = std::numeric_limits<T>::infinity();
-  constexpr T nan = std::numeric_limits<T>::quiet_NaN();
-  const T positive = select(less_mask<T>(magnitude(x), bits(infinity)), finite, x);
-  const T nonzero = select(sign_mask(x), nan, positive);
-  return select(less_mask<T>(magnitude(x), word{1}), -infinity, nonzero);
+  const T positive = select(less_mask<T>(magnitude(x), bits(infinity<T>)), finite, x);
+  const T nonzero = select(sign_mask(x), quiet_nan<T>, positive);
+  return select(less_mask<T>(magnitude(x), word{1}), -infinity<T>, nonzero);
 }
 
 }  // namespace detail
@@ -91,10 +88,9 @@ template <class T>
 template <std::floating_point T>
 [[nodiscard]] DRO_HOST_DEVICE inline T log(T x) noexcept {
   using format = detail::binary_format<T>;
-  constexpr T smallest_normal = std::numeric_limits<T>::min();
   constexpr T lift = T(typename format::word{1} << format::significand_bits);
 
-  const auto subnormal = detail::less_mask<T>(detail::bits(x), detail::bits(smallest_normal));
+  const auto subnormal = detail::less_mask<T>(detail::bits(x), detail::bits(detail::smallest_normal<T>));
   const auto [exponent, m] = detail::split(detail::select(subnormal, x * lift, x));
   const T e = exponent - detail::select(subnormal, T(format::significand_bits), T(0));
   return detail::with_special_cases(x, detail::assemble_log(e, m - T(1), T(0)));

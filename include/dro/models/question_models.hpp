@@ -6,6 +6,7 @@
 /// The ready-made models for questions over text: a list-wise feature selector and an extractive reader, as a
 /// `dro::selector` and a `dro::generator` over batches of prepared questions.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -52,14 +53,39 @@ struct question_features {
     data::checkpoint_writer writer;
     save_idf(writer, "documents", selector.documents());
     save_idf(writer, "questions", selector.questions());
-    reader.save(writer);
+    const reader_dictionary& d = reader.dictionary();
+    const reader_options o = reader.options();
+    writer.add("reader.words", std::span<const std::string>(d.words));
+    writer.add("reader.idf", std::span<const float>(d.idf));
+    writer.add("reader.idf_of_others", std::span<const float>(&d.idf_of_others, 1));
+    writer.add("reader.name_words", std::span<const std::string>(d.name_words));
+    writer.add("reader.name_classes", std::span<const std::uint8_t>(d.name_classes));
+    writer.add("reader.keys", std::span<const std::string>(d.keys));
+    writer.add("reader.features", std::span<const std::uint64_t>(d.features));
+    writer.add("reader.minimum_count", std::span<const std::uint32_t>(&o.minimum_count, 1));
+    writer.add("reader.shares", std::span<const double>(std::array{o.uniform_share, o.string_share}));
     writer.write(path);
   }
   /// Reads what save() wrote. Throws file_error, checkpoint_error.
   [[nodiscard]] static question_features load(const std::filesystem::path& path) {
     const data::checkpoint_reader file(path);
     try {
-      return {selector_features(load_idf(file, "documents"), load_idf(file, "questions")), reader_features::load(file)};
+      reader_dictionary d;
+      d.words = file.strings("reader.words");
+      d.idf = file.get<float>("reader.idf");
+      file.get_into("reader.idf_of_others", std::span<float>(&d.idf_of_others, 1));
+      d.name_words = file.strings("reader.name_words");
+      d.name_classes = file.get<std::uint8_t>("reader.name_classes");
+      d.keys = file.strings("reader.keys");
+      d.features = file.get<std::uint64_t>("reader.features");
+      reader_options o;
+      std::array<double, 2> shares{};
+      file.get_into("reader.minimum_count", std::span<std::uint32_t>(&o.minimum_count, 1));
+      file.get_into("reader.shares", std::span<double>(shares));
+      o.uniform_share = shares[0];
+      o.string_share = shares[1];
+      return {selector_features(load_idf(file, "documents"), load_idf(file, "questions")),
+              reader_features(std::move(d), o)};
     } catch (const file_error&) {
       throw;
     } catch (const error& e) {
@@ -90,7 +116,7 @@ struct question_features {
   }
   static text::idf_table load_idf(const data::checkpoint_reader& file, const std::string& name) {
     std::uint64_t documents = 0;
-    file.get_into(name + ".count", std::span(&documents, 1));
+    file.get_into(name + ".count", std::span<std::uint64_t>(&documents, 1));
     const auto words = file.strings(name + ".words");
     const auto frequencies = file.get<std::uint32_t>(name + ".frequencies");
     return {static_cast<std::size_t>(documents), words, frequencies};

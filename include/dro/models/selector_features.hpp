@@ -186,7 +186,7 @@ struct document_name {
 };
 
 /// A document as words, without punctuation and possessive "'s".
-struct document_text {
+struct selector_document {
   word_list title;       ///< all words of the title
   word_list title_core;  ///< without what is in brackets, unless that is all
   word_list title_head;  ///< the part of the core before a comma
@@ -199,7 +199,7 @@ struct document_text {
   std::vector<document_name> names;         ///< by word, those in the question left out
   bool title_in_question = false;
 
-  document_text(const data::document& document, text::vocabulary& vocabulary) {
+  selector_document(const data::document& document, text::vocabulary& vocabulary) {
     int depth = 0;
     bool behind_comma = false;
     for (const auto& t : text::tokenise(document.title, vocabulary)) {
@@ -327,7 +327,7 @@ class selector_question_builder {
   }
 
   /// Fills the sets of question words of a document, and its names.
-  void mark_question_words(document_text& d) const {
+  void mark_question_words(selector_document& d) const {
     const std::size_t size = d.words.size();
     d.title_in_question = contains(question_.words, d.title_head);
     d.windows.resize(size);
@@ -356,7 +356,7 @@ class selector_question_builder {
   }
 
   /// m of the best sentence without the words of `seen`.
-  [[nodiscard]] double best_sentence(const document_text& d, std::uint64_t seen) const {
+  [[nodiscard]] double best_sentence(const selector_document& d, std::uint64_t seen) const {
     double best = 0;
     for (const std::uint64_t set : d.sentence_set) best = std::max(best, mass(set & ~seen));
     return best;
@@ -429,7 +429,7 @@ class selector_question_builder {
   }
 
   /// How the text of `from` names the document `to`.
-  [[nodiscard]] link find_link(const document_text& from, const document_text& to) const {
+  [[nodiscard]] link find_link(const selector_document& from, const selector_document& to) const {
     const auto& title = to.title_core;
     if (title.empty() || title == from.title_core) return link::none;
     if (title.size() == 1 && idf_[title.front()] < common_title_idf) return link::none;
@@ -525,7 +525,7 @@ class selector_question_builder {
   text::vocabulary vocabulary_;
   question_text question_;
   std::size_t n_;
-  std::vector<document_text> documents_;
+  std::vector<selector_document> documents_;
   std::vector<double> idf_;                           // [vocabulary]
   std::vector<std::uint64_t> bit_;                    // [vocabulary]: the bit of a question word, 0 for others
   std::vector<std::pair<word_id, word_id>> bigrams_;  // sorted; position is the bit

@@ -86,14 +86,15 @@ template <std::floating_point T>
 
 /// The standard exponential variable −ln((h + ½) / 2^32) from a random word h, in units of 2^-47.
 ///
-/// Falls with h from 33 ln 2 = 22.87 (h = 0) to 2^-33 (h = 2^32 − 1); relative error below 2^-23.2.
+/// Falls with h from 33 ln 2 = 22.87 (h = 0) to 2^-33 (h = 2^32 − 1); relative error at most 2^-23.9 (the worst word:
+/// 2^-24.00).
 [[nodiscard]] DRO_HOST_DEVICE inline std::uint64_t exponential_fixed(std::uint32_t word) noexcept {
   return detail::negative_log((static_cast<std::uint64_t>(word) << 20U) | (std::uint64_t{1} << 19U));
 }
 
 /// The standard exponential variable of `exponential_fixed`, cut to 24 significant bits: positive, finite, exact in T.
 ///
-/// E = −ln v, v = (h + ½) / 2^32, density e^{−E}; in [2^-33, 22.88]. Relative error below 2^-22.
+/// E = −ln v, v = (h + ½) / 2^32, density e^{−E}; in [2^-33, 22.88]. Relative error below 2^-22.3.
 template <std::floating_point T>
 [[nodiscard]] DRO_HOST_DEVICE inline T exponential(std::uint32_t word) noexcept {
   constexpr double anchor = 0x1p52;
@@ -106,8 +107,8 @@ template <std::floating_point T>
 /// The standard Gumbel variable g = −ln(−ln v), v = (h + ½) / 2^32, from a random word h, in units of 2^-19.
 ///
 /// Rises with h from −3.13 (h = 0) to 22.87 (h = 2^32 − 1), so |value| < 2^24 and its conversion to float is exact.
-/// Differs from the exact g by at most 2^-19.8 (1.1e-6). Two of n independent values coincide with probability about
-/// n²/2 · 2^-21; whoever sorts them decides ties by position.
+/// Differs from the exact g by at most 2^-19.8 = 1.1e-6, half a unit and a little (the worst word: 2^-19.94). Two of n
+/// independent values coincide with probability about n²/2 · 2^-21; whoever sorts them decides ties by position.
 [[nodiscard]] DRO_HOST_DEVICE inline std::int32_t gumbel_fixed(std::uint32_t word) noexcept {
   // The inner value is E / 2^5 · 2^52, so the outer one is g + 5 ln 2, never negative.
   constexpr int cut = detail::log_bits - 19;

@@ -34,26 +34,20 @@ struct noise_source {
 
   /// out[p] = gumbel<T>(p) for p = 0 … n − 1, one Philox block for four positions.
   ///
-  /// Words are made 64 at a time into a buffer on the stack and then turned into noise, since compilers make vector code
-  /// of each of the two loops but not of their fusion.
+  /// Words are made 64 at a time into a buffer on the stack and then turned into noise, since compilers make vector
+  /// code of each of the two loops but not of their fusion.
   template <std::floating_point T>
   DRO_HOST_DEVICE void gumbel_fill(T* out, std::uint32_t n) const noexcept {
     constexpr std::uint32_t chunk = 64;
     std::uint32_t word[chunk];
-    const std::uint32_t whole = n - n % chunk;
-    for (std::uint32_t first = 0; first < whole; first += chunk) {
-      for (std::uint32_t block = 0; block < chunk / 4; ++block) store(words(first / 4 + block), word + 4 * block);
-      for (std::uint32_t i = 0; i < chunk; ++i) out[first + i] = noise::gumbel<T>(word[i]);
+    for (std::uint32_t first = 0; first < n; first += chunk, out += chunk) {
+      const std::uint32_t count = n - first < chunk ? n - first : chunk;
+      for (std::uint32_t block = 0; 4 * block < count; ++block) {
+        const random_words four = words(first / 4 + block);
+        for (std::uint32_t j = 0; j < 4; ++j) word[4 * block + j] = four[j];
+      }
+      for (std::uint32_t i = 0; i < count; ++i) out[i] = noise::gumbel<T>(word[i]);
     }
-    for (std::uint32_t i = whole; i < n; ++i) {
-      if (i % 4 == 0) store(words(i / 4), word);
-      out[i] = noise::gumbel<T>(word[i % 4]);
-    }
-  }
-
- private:
-  static DRO_HOST_DEVICE void store(random_words from, std::uint32_t* to) noexcept {
-    for (std::uint32_t j = 0; j < 4; ++j) to[j] = from[j];
   }
 };
 

@@ -47,6 +47,8 @@ class random_state {
     return {seed_, backend.view(step_).data};
   }
   [[nodiscard]] std::uint64_t seed() const { return seed_; }
+  /// The step, [1 × 1], for a checkpoint.
+  [[nodiscard]] const matrix_t<B, std::uint32_t>& step() const { return step_; }
 
   /// Moves on to the next step. Queues one program.
   void advance(B& b) { b.run(1, detail::advance_step_program{b.view(step_)}); }

@@ -60,10 +60,10 @@ inline constexpr double never = -std::numeric_limits<double>::infinity();
 inline double mask_and_log_sum(std::span<double> scores, std::span<const document_t> prefix) {
   for (const document_t j : prefix) scores[static_cast<std::size_t>(j)] = never;
   const double largest = *std::max_element(scores.begin(), scores.end());
-  if (!(largest > never)) return largest;
+  const double shift = largest > never ? largest : 0.0;  // where nothing is possible, or the first score is NaN
   double sum = 0;
-  for (const double score : scores) sum += math::exp(score - largest);
-  return largest + math::log(sum);
+  for (const double score : scores) sum += math::exp(score - shift);
+  return shift + math::log(sum);
 }
 
 /// A ranking of a matrix of them as a list; empty if an entry is out of range or repeated.
@@ -165,18 +165,19 @@ class autoregressive_selector {
     const grouping groups = z.groups();
     require_queries(queries, groups);
     auto out = b.template make<double>(groups.total(), 1);
-    b.run(groups.queries(), [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&,
-                                                                                                      index_t q) {
-      for (index_t i = 0; i < groups.size(q); ++i) {
-        const index_t draw = groups.begin(q) + i;
-        double total = 0;
-        const bool valid = walk(queries[q], rankings, draw, [&](auto, auto scores, double log_sum, document_t pick) {
-          const double score = scores[static_cast<std::size_t>(pick)];
-          total += score == detail::never ? detail::never : score - log_sum;
-        });
-        p(draw, 0) = valid ? total : detail::never;
-      }
-    });
+    b.run(groups.queries(),
+          [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
+            for (index_t i = 0; i < groups.size(q); ++i) {
+              const index_t draw = groups.begin(q) + i;
+              double total = 0;
+              const bool valid =
+                  this->walk(queries[q], rankings, draw, [&](auto, auto scores, double log_sum, document_t pick) {
+                    const double score = scores[static_cast<std::size_t>(pick)];
+                    total += score == detail::never ? detail::never : score - log_sum;
+                  });
+              p(draw, 0) = valid ? total : detail::never;
+            }
+          });
     return out;
   }
 
@@ -247,17 +248,16 @@ class autoregressive_selector {
     }
   }
 
-  // Noise for pick t of document j is word j mod 4 of block t ⌈n/4⌉ + j/4 of the (query, sample) stream.
-  static void add_noise(std::span<double> scores, const random_key& key, index_t q, index_t sample, index_t t) {
-    const auto n = static_cast<index_t>(scores.size());
-    const index_t blocks = (n + 3) / 4;
-    const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(sample)};
-    for (index_t block = 0; block < blocks; ++block) {
-      const random_words words = source.words(static_cast<std::uint32_t>(t * blocks + block));
-      for (index_t k = 0; k < 4 && 4 * block + k < n; ++k) {
-        scores[static_cast<std::size_t>(4 * block + k)] += noise::gumbel<double>(words[static_cast<std::size_t>(k)]);
-      }
+  // Noise for pick t of document j is word j of the stream that starts at block t ⌈n/4⌉ of the (query, sample).
+  static void add_noise(std::span<double> scores, std::vector<std::uint32_t>& words, const noise_source& source,
+                        index_t t) {
+    const std::size_t blocks = (scores.size() + 3) / 4;
+    words.resize(4 * blocks);
+    for (std::size_t block = 0; block < blocks; ++block) {
+      const random_words four = source.words(static_cast<std::uint32_t>(static_cast<std::size_t>(t) * blocks + block));
+      for (std::uint32_t k = 0; k < 4; ++k) words[4 * block + k] = four[k];
     }
+    for (std::size_t j = 0; j < scores.size(); ++j) scores[j] += noise::gumbel<double>(words[j]);
   }
 
   template <class Query>
@@ -267,10 +267,12 @@ class autoregressive_selector {
     std::vector<double> first(n);
     std::vector<double> scores(n);
     std::vector<double> keys(n);
+    std::vector<std::uint32_t> words;
     std::vector<document_t> prefix;
     scorer_.scores(query, {}, first);
     for (index_t sample = 0; sample < samples; ++sample) {
       const index_t draw = q * samples + sample;
+      const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(sample)};
       prefix.clear();
       double total = 0;
       for (index_t t = 0; t < rankings.cols; ++t) {
@@ -281,7 +283,7 @@ class autoregressive_selector {
         }
         const double log_sum = detail::mask_and_log_sum(scores, prefix);
         keys = scores;
-        add_noise(keys, key, q, sample, t);
+        add_noise(keys, words, source, t);
         const auto best = static_cast<std::size_t>(std::max_element(keys.begin(), keys.end()) - keys.begin());
         if (!(keys[best] > detail::never)) {
           for (index_t u = t; u < rankings.cols; ++u) rankings(draw, u) = no_document;

@@ -52,16 +52,16 @@ DRO_HOST_DEVICE bool mark_chosen(Team& team, const matrix_view<const document_t>
   return valid;
 }
 
-/// log Σ exp(s_j) over the documents that are not chosen. −inf if there is none.
+/// log Σ exp(s_j) over the documents that are not chosen. −inf if there is none, NaN if one of them has NaN.
 template <class T, class Team>
 DRO_HOST_DEVICE T log_mass_left(Team& team, const matrix_view<const T>& scores, index_t query,
                                 const document_t* chosen) {
   const index_t n = scores.cols;
   const auto score = [&](index_t j) { return chosen[j] != 0 ? minus_infinity<T> : scores(query, j); };
   const T largest = team.max(n, minus_infinity<T>, score);
-  if (!(largest > minus_infinity<T>)) return minus_infinity<T>;
-  const T sum = team.template sum<T>(n, [&](index_t j) { return math::exp(score(j) - largest); });
-  return largest + math::log(sum);
+  const T shift = largest > minus_infinity<T> ? largest : T(0);  // max() passes over NaN, the sum does not
+  const T sum = team.template sum<T>(n, [&](index_t j) { return math::exp(score(j) - shift); });
+  return shift + math::log(sum);
 }
 
 /// log p of the ranking in row `draw`, whose documents are the ones flagged in `chosen`. The denominators are summed
@@ -88,24 +88,31 @@ struct plackett_luce_draw_program {
   index_t samples;
   random_source random;
 
-  // Keys [n], then membership flags [n].
-  std::size_t scratch_bytes() const { return static_cast<std::size_t>(scores.cols) * (sizeof(T) + sizeof(document_t)); }
+  // Keys [n], membership flags [n], random words [n rounded up to whole blocks].
+  std::size_t scratch_bytes() const {
+    return static_cast<std::size_t>(scores.cols) * (sizeof(T) + sizeof(document_t)) +
+           static_cast<std::size_t>(blocks()) * sizeof(random_words);
+  }
+  DRO_HOST_DEVICE index_t blocks() const { return (scores.cols + 3) / 4; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t n = scores.cols;
     T* keys = team.template scratch<T>();
-    document_t* chosen = team.template scratch<document_t>(static_cast<std::size_t>(n) * sizeof(T));
+    auto* chosen = team.template scratch<document_t>(static_cast<std::size_t>(n) * sizeof(T));
+    auto* words = team.template scratch<std::uint32_t>(static_cast<std::size_t>(n) * (sizeof(T) + sizeof(document_t)));
     for (index_t sample = 0; sample < samples; ++sample) {
       const index_t draw = query * samples + sample;
       const noise_source source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample)};
-      team.for_each((n + 3) / 4, [&](index_t block) {
-        const random_words words = source.words(static_cast<std::uint32_t>(block));
-        for (index_t k = 0; k < 4 && 4 * block + k < n; ++k) {
-          const index_t j = 4 * block + k;
-          keys[j] = scores(query, j) + noise::gumbel<T>(words[static_cast<std::size_t>(k)]);
-          chosen[j] = 0;
-        }
+      // Words first, noise after: each loop vectorises alone, the two as one do not.
+      team.for_each(blocks(), [&](index_t block) {
+        const random_words four = source.words(static_cast<std::uint32_t>(block));
+        for (std::uint32_t k = 0; k < 4; ++k) words[4 * block + k] = four[k];
+      });
+      team.barrier();
+      team.for_each(n, [&](index_t j) {
+        keys[j] = scores(query, j) + noise::gumbel<T>(words[j]);
+        chosen[j] = 0;
       });
       team.barrier();
       bool complete = true;
