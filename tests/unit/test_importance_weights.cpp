@@ -2,6 +2,8 @@
 // What is not a matter of the backend: arguments, shapes and views. The numbers are in
 // typed/test_importance_weights.cpp.
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -64,6 +66,19 @@ TEST_CASE("the bound is below the estimate of the evidence, and both lie between
     CHECK(std::exp(w.entropy(q, 0)) >= w.effective_sample_size(q, 0) - 1e-12);
     CHECK(w.effective_sample_size(q, 0) >= 1 / w.largest_weight(q, 0) - 1e-12);
   }
+}
+
+TEST_CASE("a draw that selector and proposal both call impossible has weight 0") {
+  // Such is a ranking that could not be completed: −inf − −inf is no number, but nothing here is not a number.
+  dro::host_backend b(1);
+  constexpr double never = -std::numeric_limits<double>::infinity();
+  const dro::host_matrix<double> log_q(2, 2, {never, -1.0, never, never});
+  const dro::host_matrix<double> likelihood(2, 2, {never, -2.0, never, never});
+  const auto w = dro::importance_weights(b, dro::off_policy(b, log_q, likelihood, log_q));
+  CHECK(w.normalised(0, 0) == 0);
+  CHECK(w.normalised(0, 1) == 1);
+  CHECK(w.status(0, 0) == static_cast<std::int32_t>(dro::status::ok));
+  CHECK(w.status(1, 0) == static_cast<std::int32_t>(dro::status::impossible));
 }
 
 TEST_CASE("memory that is not the backend's own: a strided view and Eigen blocks") {

@@ -5,6 +5,8 @@
 /// \file
 /// What the models said of each draw: the input of every estimator.
 
+#include <limits>
+
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
@@ -27,9 +29,14 @@ class scored_draws {
         rows_(rows),
         cols_(cols) {}
 
-  /// log ρ = log p(z|x) − log q(z); exactly 0 where the selector itself drew.
+  /// log ρ = log p(z|x) − log q(z); exactly 0 where the selector itself drew, and −inf for a draw that both call
+  /// impossible (a ranking that could not be completed).
   [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t query, index_t i) const {
-    return log_selector_ ? log_selector_(query, i) - log_proposal_(query, i) : T(0);
+    if (!log_selector_) return T(0);
+    constexpr T impossible = -std::numeric_limits<T>::infinity();
+    const T prior = log_selector_(query, i);
+    const T proposal = log_proposal_(query, i);
+    return prior == impossible && proposal == impossible ? impossible : prior - proposal;
   }
   /// log p(y|x,d_z).
   [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t query, index_t i) const { return log_likelihood_(query, i); }
