@@ -26,6 +26,7 @@
 
 #include "qa/evaluation.hpp"
 #include "qa/methods.hpp"
+#include "qa/options.hpp"
 #include "qa/standard_output.hpp"
 
 namespace {
@@ -97,7 +98,7 @@ int main(int argc, char** argv) {
   CLI::App app("Answers questions with a model trained by train_qa.", "answer");
   app.add_option("--model", o.model, "the --out folder of train_qa")->capture_default_str();
   app.add_option("--questions", o.questions, "questions, any format of docs/data-formats.md; the shipped dev set if none");
-  app.add_option("--limit", o.limit, "answer only so many")->check(CLI::NonNegativeNumber);
+  app.add_option("--limit", o.limit, "answer only so many")->check(qa::not_negative);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -34,6 +34,11 @@ struct options {
   bool compare = false;
 };
 
+/// For options of an unsigned type, where CLI11 lets -1 wrap around: what is wrong with `text`, empty if nothing is.
+inline std::string not_negative(const std::string& text) {
+  return text.starts_with('-') ? "is " + text + ", expected at least 0" : "";
+}
+
 /// Describes the options to `app`, which writes what the user says to `o`.
 inline void add_options(CLI::App& app, options& o) {
   std::string names;
@@ -48,7 +53,7 @@ inline void add_options(CLI::App& app, options& o) {
                  "documents chosen for each question (K); as many as 95 % of the training questions have gold documents");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
   app.add_option("--seed", o.seed, "of draws and of the order of questions")
-      ->check(CLI::NonNegativeNumber)  // without it -1 would wrap around
+      ->check(not_negative)
       ->capture_default_str();
   app.add_option("--seeds", o.seeds, "runs with so many seeds from --seed on, and reports mean and standard error")
       ->capture_default_str();

@@ -138,7 +138,7 @@ TEST_CASE("questions that cannot be taken") {
   const std::string few = folder.write("few", R"({"id": "q", "question": "Who?", "documents": [{"text": "Ada."}]})");
   CHECK(refusal({"--model", model(), "--questions", few}) ==
         "answer: question \"q\" has 1 documents, the model selects 3\n");
-  CHECK(refusal({"--model", model(), "--limit", "-1"}).starts_with("--limit: "));
+  CHECK(refusal({"--model", model(), "--limit", "-1"}).starts_with("--limit: is -1, expected at least 0\n"));
   CHECK(refusal({"--model", model(), "--limit", "few"}).starts_with("Could not convert: --limit = few\n"));
   CHECK(refusal({"--models", model()}).starts_with("The following argument"));
 }

@@ -38,7 +38,7 @@ const std::vector<data::document> library{
 
 std::vector<data::question> questions() {
   std::vector<data::question> all{
-      {"a", "Where was the director of film Red River born?", {"Oslo"}, library, {0, 2}, {}},
+      {"a", "Where was the director of film Red River born?", {"Oslo", "the Oslo."}, library, {0, 2}, {}},
       {"b", "Which film has the director who was born first, Red River or Blue Hill?", {"Blue Hill"}, library, {}, {}},
       {"c", "Are the directors of both films Red River and Blue Hill from the same country?", {"no"}, library, {}, {}},
       {"d", "When did the director of film Blue Hill die?", {"3 March 1955", "March 3, 1955"}, library, {1, 3}, {}},
@@ -161,6 +161,26 @@ TEST_CASE_FIXTURE(fixture, "the gradient is that of central differences") {
       CHECK(std::abs(2.5 * (up - down) / (2 * h) - gradient.values[f]) < 1e-6 * largest);
     }
   }
+}
+
+TEST_CASE_FIXTURE(fixture, "a document has no ties to itself") {
+  const auto q = features.prepare(train[0]);
+  const auto touched_ties = [&](std::vector<document_t> z) {
+    dense_gradient gradient{std::vector<double>(features.feature_count(), 0.0)};
+    reader.accumulate_gradient(q, z, 1.0, gradient, space);
+    std::size_t touched = 0;
+    for (std::size_t tie = 1; tie < reader_layout::is_asked; ++tie) {
+      for (std::size_t shape = 0; shape < reader_layout::shapes; ++shape) {
+        const auto bundle = reader_layout::tie_bundle(tie, shape);
+        for (auto f = q.bundle_offsets[bundle]; f < q.bundle_offsets[bundle + 1]; ++f) {
+          if (gradient.values[q.bundle_features[f]] != 0) ++touched;
+        }
+      }
+    }
+    return touched;
+  };
+  CHECK(touched_ties({2}) == 0);
+  CHECK(touched_ties({2, 0}) > 0);  // Red River names Anna Berg
 }
 
 TEST_CASE_FIXTURE(fixture, "without an accepted answer among the mentions the gradient is zero") {

@@ -91,7 +91,7 @@ class feature_selector {
     const double* weights = parameters_.data() + block_begin(block_of(prefix));
     const std::uint64_t covered_words = covered(question.words, prefix);
     const std::uint64_t covered_bigrams = covered(question.bigrams, prefix);
-    feature_row phi;
+    feature_row phi{};
     for (std::size_t j = 0; j < question.documents; ++j) {
       const std::size_t size = features(question, prefix, covered_words, covered_bigrams, j, phi);
       double sum = 0;
@@ -113,7 +113,7 @@ class feature_selector {
     double* block = gradient.data() + block_begin(block_of(prefix));
     const std::uint64_t covered_words = covered(question.words, prefix);
     const std::uint64_t covered_bigrams = covered(question.bigrams, prefix);
-    feature_row phi;
+    feature_row phi{};
     for (std::size_t j = 0; j < question.documents; ++j) {
       if (d_scores[j] == 0) continue;
       const std::size_t size = features(question, prefix, covered_words, covered_bigrams, j, phi);
