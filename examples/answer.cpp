@@ -75,7 +75,8 @@ int run(const options& o) {
   for (std::size_t i = 0; i < questions.size(); ++i) {
     const dro::data::question& q = questions[i];
     const auto ranking = qa::choose(method, selector, prepared[i], select);
-    nlohmann::json line = {{"id", q.id}, {"question", q.text}, {"answer", reader.answer(prepared[i], ranking, workspace)}};
+    nlohmann::json line = {
+        {"id", q.id}, {"question", q.text}, {"answer", reader.answer(prepared[i], ranking, workspace)}};
     for (const dro::document_t j : ranking) line["documents"].push_back(q.documents[static_cast<std::size_t>(j)].title);
     if (!q.answers.empty()) {
       line["em"] = dro::text::exact_match(line["answer"].get<std::string>(), q.answers);
@@ -86,7 +87,8 @@ int run(const options& o) {
     }
     std::printf("%s\n", line.dump().c_str());
   }
-  if (scored > 0) std::fprintf(stderr, "%.0f questions: EM %.1f %%, F1 %.1f %%\n", scored, 100 * em / scored, 100 * f1 / scored);
+  if (scored > 0)
+    std::fprintf(stderr, "%.0f questions: EM %.1f %%, F1 %.1f %%\n", scored, 100 * em / scored, 100 * f1 / scored);
   qa::finish_standard_output();
   return 0;
 }
@@ -97,7 +99,8 @@ int main(int argc, char** argv) {
   options o;
   CLI::App app("Answers questions with a model trained by train_qa.", "answer");
   app.add_option("--model", o.model, "the --out folder of train_qa")->capture_default_str();
-  app.add_option("--questions", o.questions, "questions, any format of docs/data-formats.md; the shipped dev set if none");
+  app.add_option("--questions", o.questions,
+                 "questions, any format of docs/data-formats.md; the shipped dev set if none");
   app.add_option("--limit", o.limit, "answer only so many")->check(qa::not_negative);
   try {
     app.parse(argc, argv);

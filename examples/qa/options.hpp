@@ -49,8 +49,9 @@ inline void add_options(CLI::App& app, options& o) {
                  "questions to report on; every fifth training question, held out, if only --train is given");
   app.add_option("--method", o.method, "how to train: " + names)->capture_default_str();
   app.add_option("--samples", o.samples, "rankings drawn for each question and step (m)")->capture_default_str();
-  app.add_option("--select", o.select,
-                 "documents chosen for each question (K); as many as 95 % of the training questions have gold documents");
+  app.add_option(
+      "--select", o.select,
+      "documents chosen for each question (K); as many as 95 % of the training questions have gold documents");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
   app.add_option("--seed", o.seed, "of draws and of the order of questions")
       ->check(not_negative)

@@ -183,6 +183,7 @@ class session {
       std::function<void(const dro::loop_progress&, const dro::step_summary&)> call;
       void on_iteration(const dro::loop_progress& p, const dro::step_summary& s) const { call(p, s); }
     } record{[&](const dro::loop_progress& p, const dro::step_summary& s) {
+      if (!first) return;  // the report shows the iterations of the first run only
       latest = measure();
       json entry = to_json(latest);
       entry["iteration"] = p.position.iteration;

@@ -35,7 +35,8 @@
 
 namespace dro::data {
 
-static_assert(std::endian::native == std::endian::little, "dro: checkpoint files are written for little-endian machines");
+static_assert(std::endian::native == std::endian::little,
+              "dro: checkpoint files are written for little-endian machines");
 
 /// Writes `bytes` to `path` so that a reader, also after a crash, sees the old content or the new, never a part: a
 /// temporary file beside it is written, flushed to the disk and renamed. Throws file_error, and the old file stays.
@@ -66,7 +67,7 @@ class checkpoint_writer {
  public:
   /// Adds an array under a name that has not been used.
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   void add(std::string_view name, std::span<const T> values) {
     append(static_cast<std::uint32_t>(name.size()));
     bytes_.insert(bytes_.end(), name.begin(), name.end());
@@ -93,8 +94,8 @@ class checkpoint_writer {
   void write(const std::filesystem::path& path) const {
     std::vector<char> file(magic.begin(), magic.end());
     file.insert(file.end(), bytes_.begin(), bytes_.end());
-    const auto check = static_cast<std::uint32_t>(
-        ::crc32_z(0, reinterpret_cast<const unsigned char*>(file.data()), file.size()));
+    const auto check =
+        static_cast<std::uint32_t>(::crc32_z(0, reinterpret_cast<const unsigned char*>(file.data()), file.size()));
     const auto* raw = reinterpret_cast<const char*>(&check);
     file.insert(file.end(), raw, raw + sizeof check);
     write_file_atomically(path, file);
@@ -131,7 +132,7 @@ class checkpoint_reader {
 
   /// Throws checkpoint_error if there is no array of that name and element size.
   template <class T>
-    requires std::is_trivially_copyable_v<T>
+  requires std::is_trivially_copyable_v<T>
   [[nodiscard]] std::vector<T> get(std::string_view name) const {
     const auto found = entries_.find(name);
     if (found == entries_.end()) throw checkpoint_error(path_, "has no \"" + std::string(name) + "\"");

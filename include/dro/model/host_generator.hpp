@@ -129,7 +129,7 @@ class host_generator {
   template <host_executed B, class Queries>
   [[nodiscard]] matrix_t<B, double> log_likelihood(B& b, const Queries& queries, const draws<B, double>& z) const {
     const grouping groups = z.groups();
-    require_queries(queries, groups);
+    require_queries(queries, groups, "host_generator");
     auto out = b.template make<double>(groups.total(), 1);
     b.run(groups.queries(), [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
       pool_->with(make_space(), [&](space& s) {
@@ -151,7 +151,7 @@ class host_generator {
   void accumulate_gradient(B& b, const Queries& queries, const draws<B, double>& z,
                            const matrix_t<B, double>& coefficients) {
     const grouping groups = z.groups();
-    require_queries(queries, groups);
+    require_queries(queries, groups, "host_generator");
     const grouped_view<const double> c(b.view(coefficients), groups, "accumulate_gradient: coefficients");
     auto parts = std::make_shared<std::vector<std::vector<sparse_gradient::entry>>>(std::size(queries));
     b.run(groups.queries(), [this, queries, groups, c, parts, rankings = b.view(z.rankings())](auto&, index_t q) {
@@ -192,14 +192,6 @@ class host_generator {
     std::vector<distinct_list> lists;
     std::vector<std::size_t> list_of;
   };
-
-  template <class Queries>
-  static void require_queries(const Queries& queries, const grouping& groups) {
-    if (static_cast<index_t>(std::size(queries)) != groups.queries()) {
-      throw shape_error("host_generator: " + std::to_string(std::size(queries)) + " queries, but draws of " +
-                        std::to_string(groups.queries()));
-    }
-  }
 
   [[nodiscard]] auto make_space() const {
     return [this] { return space{sparse_gradient(gradient_.size()), {}, {}, {}}; };

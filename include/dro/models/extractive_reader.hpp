@@ -162,7 +162,7 @@ class extractive_reader {
   }
 
  private:
-  static constexpr double comparison_value = 3;  // chosen by cross-validation, as the options' defaults
+  static constexpr double comparison_value = 3;  // better than 1 in cross-validation
   static constexpr double another_byte = 0.9;    // ρ
 
   /// Unnormalised probability of all mentions, and of those that read an accepted answer.

@@ -163,7 +163,7 @@ class autoregressive_selector {
   template <host_executed B, class Queries>
   [[nodiscard]] matrix_t<B, double> log_prob(B& b, const Queries& queries, const draws<B, double>& z) const {
     const grouping groups = z.groups();
-    require_queries(queries, groups);
+    require_queries(queries, groups, "autoregressive_selector");
     auto out = b.template make<double>(groups.total(), 1);
     b.run(groups.queries(),
           [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
@@ -186,7 +186,7 @@ class autoregressive_selector {
   void accumulate_gradient(B& b, const Queries& queries, const draws<B, double>& z,
                            const matrix_t<B, double>& coefficients) {
     const grouping groups = z.groups();
-    require_queries(queries, groups);
+    require_queries(queries, groups, "autoregressive_selector");
     const grouped_view<const double> c(b.view(coefficients), groups, "accumulate_gradient: coefficients");
     accumulate_by_query(
         b, groups.queries(),
@@ -240,14 +240,6 @@ class autoregressive_selector {
   }
 
  private:
-  template <class Queries>
-  static void require_queries(const Queries& queries, const grouping& groups) {
-    if (static_cast<index_t>(std::size(queries)) != groups.queries()) {
-      throw shape_error("autoregressive_selector: " + std::to_string(std::size(queries)) + " queries, but draws of " +
-                        std::to_string(groups.queries()));
-    }
-  }
-
   // Noise for pick t of document j is word j of the stream that starts at block t ⌈n/4⌉ of the (query, sample).
   static void add_noise(std::span<double> scores, std::vector<std::uint32_t>& words, const noise_source& source,
                         index_t t) {

@@ -6,6 +6,7 @@
 /// Drawn rankings, which never part from the log-probability with which they were drawn.
 
 #include <cstdint>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -69,6 +70,15 @@ class draws {
   grouping groups_;
   index_t select_ = 0;
 };
+
+/// Throws shape_error unless there is one query for each group of draws; `who` begins the message.
+template <class Queries>
+void require_queries(const Queries& queries, const grouping& groups, const char* who) {
+  if (static_cast<index_t>(std::size(queries)) != groups.queries()) {
+    throw shape_error(std::string(who) + ": " + std::to_string(std::size(queries)) + " queries, but draws of " +
+                      std::to_string(groups.queries()));
+  }
+}
 
 /// Throws option_error unless samples ≥ 1 and 1 ≤ select ≤ documents.
 inline void require_drawable(const draw_options& options, index_t documents) {
