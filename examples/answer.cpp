@@ -47,7 +47,7 @@ std::filesystem::path model_file(const std::filesystem::path& folder) {
 
 int run(const options& o) {
   const dro::data::checkpoint_reader file(model_file(o.model));
-  const auto features = dro::models::question_features::load(o.model / "features.dro");
+  const auto features = dro::models::question_features::load(file);
   const qa::method& method = qa::find_method(file.text("method"));
   dro::index_t select = 0;
   file.get_into("select", std::span<dro::index_t>(&select, 1));

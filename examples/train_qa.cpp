@@ -50,7 +50,8 @@ void prepare_output(const qa::options& o) {
   dro::data::write_file_atomically(probe, {});
   std::filesystem::remove(probe, failure);
   if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro")) {
-    throw dro::option_error(o.out.string() + " holds a run that was stopped: go on with --resume, or name another folder");
+    throw dro::option_error(o.out.string() +
+                            " holds a run that was stopped: go on with --resume, or name another folder");
   }
 }
 
@@ -88,7 +89,8 @@ int run(const qa::options& o) {
     if (o.out.empty()) {
       std::fprintf(stderr, "\ninterrupted; without --out nothing is kept\n");
     } else {
-      std::fprintf(stderr, "\ninterrupted; everything done so far is in %s\nadd --resume to the same command to go on\n",
+      std::fprintf(stderr,
+                   "\ninterrupted; everything done so far is in %s\nadd --resume to the same command to go on\n",
                    session.checkpoint_path().c_str());
     }
     return 130;

@@ -131,10 +131,8 @@ struct evaluation {
     none[static_cast<std::size_t>(q)] = hits == 0;
     every[static_cast<std::size_t>(q)] = hits == draw.samples;
   });
-  for (std::size_t q = 0; q < none.size(); ++q) {
-    e.no_hit_share += none[q] / n;
-    e.all_hit_share += every[q] / n;
-  }
+  e.no_hit_share = static_cast<double>(std::count(none.begin(), none.end(), 1)) / n;
+  e.all_hit_share = static_cast<double>(std::count(every.begin(), every.end(), 1)) / n;
   return e;
 }
 

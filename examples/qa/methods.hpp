@@ -42,18 +42,23 @@ struct method {
 };
 
 inline constexpr std::array methods = {
-    method{method_id::retriever_order, "retriever-order", method_group::independent, "BM25's first K; only the reader learns"},
-    method{method_id::rag_sequence, "rag-sequence", method_group::independent, "marginal of single documents (Lewis 2020)"},
+    method{method_id::retriever_order, "retriever-order", method_group::independent,
+           "BM25's first K; only the reader learns"},
+    method{method_id::rag_sequence, "rag-sequence", method_group::independent,
+           "marginal of single documents (Lewis 2020)"},
     method{method_id::emdr2, "emdr2", method_group::independent, "the same; reader on the top K (Sachan 2021)"},
     method{method_id::replug, "replug", method_group::independent, "selector distilled from the reader (Shi 2023)"},
-    method{method_id::stochastic_rag, "stochastic-rag", method_group::independent, "Gumbel top K, straight-through (Zamani 2024)"},
+    method{method_id::stochastic_rag, "stochastic-rag", method_group::independent,
+           "Gumbel top K, straight-through (Zamani 2024)"},
     method{method_id::emdr2_linked, "emdr2-linked", method_group::control, "emdr2 that also sees who names whom"},
     method{method_id::read_all, "read-all", method_group::control, "no selection: every document is read"},
-    method{method_id::leave_one_out, "leave-one-out", method_group::list_wise, "policy gradient on log p(y), leave-one-out"},
+    method{method_id::leave_one_out, "leave-one-out", method_group::list_wise,
+           "policy gradient on log p(y), leave-one-out"},
     method{method_id::gold_supervised, "gold-supervised", method_group::control, "selector taught the gold documents"},
     method{method_id::dro_plain, "dro-plain", method_group::list_wise, "DRO with the paper's plain weights"},
     method{method_id::dro, "dro", method_group::list_wise, "DRO with centred weights"},
-    method{method_id::published_code, "published-code", method_group::list_wise, "DRO as published: one truncated sample"},
+    method{method_id::published_code, "published-code", method_group::list_wise,
+           "DRO as published: one truncated sample"},
 };
 
 [[nodiscard]] constexpr std::string_view to_string(method_group group) {

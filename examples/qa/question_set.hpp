@@ -43,8 +43,8 @@ struct question_set {
   return static_cast<std::uint32_t>(crc);
 }
 
-/// As many documents as the questions that need most do: the largest number of gold documents of a question, leaving the
-/// top twentieth out; 3 where nobody annotated them.
+/// As many documents as the questions that need most do: the largest number of gold documents of a question, leaving
+/// the top twentieth out; 3 where nobody annotated them.
 [[nodiscard]] inline dro::index_t default_select(const std::vector<dro::data::question>& questions) {
   std::vector<dro::index_t> gold;
   for (const dro::data::question& q : questions) {

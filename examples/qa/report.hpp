@@ -63,8 +63,8 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
   return mean;
 }
 
-/// One row for each method: means over its seeds of the final scores, with standard errors; and how far its F1 lies above
-/// that of `reference`, with the standard error of that difference paired over dev questions.
+/// One row for each method: means over its seeds of the final scores, with standard errors; and how far its F1 lies
+/// above that of `reference`, with the standard error of that difference paired over dev questions.
 [[nodiscard]] inline json comparison(const json& results, std::string_view reference) {
   const std::vector<double> reference_f1 = question_f1(results, reference);
   json rows = json::array();

@@ -132,7 +132,7 @@ class session {
     const auto train = features.prepare(backend_, data_.train);
     const auto dev = features.prepare(backend_, data_.dev);
     timing_["prepare_seconds"] = watch.seconds();
-    if (!options_.out.empty()) features.save(options_.out / "features.dro");
+    features.save(fitted_);
     gold_lists gold;
     for (const dro::data::question& q : data_.train) gold.push_back(q.supporting);
     while (finished_.size() < runs_.size()) {
@@ -250,7 +250,7 @@ class session {
   }
 
   void write_model(trainer& t) const {
-    dro::data::checkpoint_writer writer;
+    dro::data::checkpoint_writer writer = fitted_;
     add_model(writer, t);
     writer.write(options_.out / "model.dro");
   }
@@ -265,7 +265,7 @@ class session {
 
   /// `result` is that of the run in progress, null between runs.
   void write_checkpoint(trainer& t, const json& result) const {
-    dro::data::checkpoint_writer writer;
+    dro::data::checkpoint_writer writer = fitted_;
     writer.add("fingerprint", fingerprint_.dump());
     writer.add("finished", finished_.dump());
     if (!result.is_null()) writer.add("result", result.dump());
@@ -296,6 +296,7 @@ class session {
   json fingerprint_;
   json finished_ = json::array();
   json timing_ = json::object();
+  dro::data::checkpoint_writer fitted_;  // the features, for which no model can do without the ones it was trained on
   std::optional<dro::data::checkpoint_reader> saved_;
 };
 

@@ -248,7 +248,8 @@ inline constexpr std::array<measure, 4> scores = {{{"em", "EM %", 100, 1},
 inline constexpr measure evidence = {"evidence", "evidence, nats", 1, 3};
 
 /// The rows of report["comparison"]: method, what it is, scores (± standard error where a row has one), how far
-/// its F1 lies above the main method's (± paired standard error; only if a row says so), seconds. A method that was shown the gold documents bears a *. Empty table: no such rows.
+/// its F1 lies above the main method's (± paired standard error; only if a row says so), seconds. A method that was
+/// shown the gold documents bears a *. Empty table: no such rows.
 [[nodiscard]] inline table comparison_table(const nlohmann::json& comparison) {
   using column = table::column;
   std::vector<column> columns = {column{"method"}, column{"what it is"}};

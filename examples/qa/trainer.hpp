@@ -211,7 +211,8 @@ class trainer {
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
     matrix d_scores(count, all_scores.cols());
     matrix responsibility(z.groups().total(), 1);
-    dro::rag_sequence_gradient(backend_, backend_.view(all_scores), table(log_likelihood, count), backend_.view(d_scores),
+    dro::rag_sequence_gradient(backend_, backend_.view(all_scores), table(log_likelihood, count),
+                               backend_.view(d_scores),
                                dro::row_major_view(responsibility.data(), count, all_scores.cols()));
     return {std::move(z), std::move(d_scores), std::move(responsibility)};
   }

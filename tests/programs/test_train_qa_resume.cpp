@@ -24,13 +24,12 @@ using json = nlohmann::json;
 using dro::data::checkpoint_reader;
 using std::chrono::steady_clock;
 
-const std::vector<std::string> output_names = {"features.dro", "model.dro", "report.html", "report.json"};
+const std::vector<std::string> output_names = {"model.dro", "report.html", "report.json"};
 
 /// Checks that two output folders hold the same results.
 void check_same_results(const std::filesystem::path& a, const std::filesystem::path& b) {
   CHECK(report_without_timing(a) == report_without_timing(b));
-  for (const char* name : {"model.dro", "features.dro"})
-    CHECK_MESSAGE(read_bytes(a / name) == read_bytes(b / name), name);
+  CHECK(read_bytes(a / "model.dro") == read_bytes(b / "model.dro"));
   CHECK(names_in(a) == names_in(b));
 }
 
@@ -151,7 +150,7 @@ TEST_CASE("Ctrl-C finishes the step, saves, and says how to go on") {
     CHECK(o.out.empty());
     CHECK(o.err.ends_with("\ninterrupted; everything done so far is in " + checkpoint +
                           "\nadd --resume to the same command to go on\n"));
-    CHECK(names_in(out) == std::vector<std::string>{"checkpoint.dro", "features.dro"});
+    CHECK(names_in(out) == std::vector<std::string>{"checkpoint.dro"});
   };
   stop_early(data.arguments(out, options));
   CHECK(position_in(out) == position{0, 1});
@@ -292,8 +291,20 @@ TEST_CASE("no space left") {
   SUBCASE("from the beginning: the results of an earlier run stay") {
     REQUIRE(train_qa(data.arguments(out, {"--iterations", "1"})).status == 0);
     const auto before = files_in(out);
-    fails_on(train_qa(data.arguments(out, options), {.file_size = 1000}), "features.dro");
+    fails_on(train_qa(data.arguments(out, options), {.file_size = 1000}), "checkpoint.dro");
     CHECK(files_in(out) == before);
+  }
+  SUBCASE("in the middle of training: the model of an earlier run, of other questions, still answers the same") {
+    REQUIRE(train_qa({"--train", data.dev, "--iterations", "1", "--out", out.string()}).status == 0);
+    const auto before = files_in(out);
+    const auto answers = [&] { return answer({"--model", out.string(), "--questions", data.dev}).out; };
+    const std::string answers_before = answers();
+    CHECK_FALSE(answers_before.empty());
+    CHECK(stop_after_first_checkpoint(data.arguments(out, options), out, SIGINT).status == 130);
+    CHECK(answers() == answers_before);
+    auto after = files_in(out);
+    after.erase("checkpoint.dro");
+    CHECK(after == before);
   }
   SUBCASE("in the middle of training: the last checkpoint stays, and the run can go on") {
     // A checkpoint grows by an iteration's scores. One that was kept at some iteration is the size that a second run
@@ -302,7 +313,7 @@ TEST_CASE("no space left") {
     const auto size = std::filesystem::file_size(out / "checkpoint.dro");
     std::filesystem::remove_all(out);
     fails_on(train_qa(data.arguments(out, options), {.file_size = size}), "checkpoint.dro");
-    CHECK(names_in(out) == std::vector<std::string>{"checkpoint.dro", "features.dro"});
+    CHECK(names_in(out) == std::vector<std::string>{"checkpoint.dro"});
     CHECK(std::filesystem::file_size(out / "checkpoint.dro") <= size);
     CHECK_NOTHROW((void)checkpoint_reader(out / "checkpoint.dro"));
 

@@ -128,6 +128,9 @@ class checkpoint_reader {
     index();
   }
 
+  /// The file as the caller named it.
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
   [[nodiscard]] bool has(std::string_view name) const { return entries_.find(name) != entries_.end(); }
 
   /// Throws checkpoint_error if there is no array of that name and element size.

@@ -37,10 +37,10 @@ struct em_run {
 /// Trains a selector and a generator together (Shi et al. 2025, algorithm 1). For each batch: draw, weigh, and take
 /// `m_steps` gradient steps on `target`. Give `frozen{}` as the optimiser of a model that is not to change.
 ///
-/// `run` is moved on, so a run that was stopped, or restored from a checkpoint, goes on as if it had not been. Callbacks
-/// are those of training_loop, with a step_summary for each iteration; one with
-/// `on_e_step(B&, const Batch&, const e_step_result&)` is also shown each E-step before its M-step. One read an iteration.
-/// Returns true if all iterations are done.
+/// `run` is moved on, so a run that was stopped, or restored from a checkpoint, goes on as if it had not been.
+/// Callbacks are those of training_loop, with a step_summary for each iteration; one with `on_e_step(B&, const Batch&,
+/// const e_step_result&)` is also shown each E-step before its M-step. One read an iteration. Returns true if all
+/// iterations are done.
 template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
           class GeneratorOptimizer, class... Callbacks>
 bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
@@ -69,7 +69,8 @@ bool em(B& b, Selector& selector, Generator& generator, const Source& source, co
         SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer, const em_options& options,
         Callbacks&... callbacks) {
   em_run<B> run(b, options.loop.seed);
-  return em(b, selector, generator, source, target, selector_optimizer, generator_optimizer, options, run, callbacks...);
+  return em(b, selector, generator, source, target, selector_optimizer, generator_optimizer, options, run,
+            callbacks...);
 }
 
 }  // namespace dro

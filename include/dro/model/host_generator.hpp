@@ -110,9 +110,9 @@ class lending_pool {
 
 }  // namespace detail
 
-/// A `dro::generator` for backends that run on the host. A list that was drawn several times for a query is scored once;
-/// where the scorer is order-free, so are lists of the same documents. `Queries` is a view, cheap to copy, with size()
-/// and operator[](index_t). The scorer is owned and must stay where it is while work is queued on a backend.
+/// A `dro::generator` for backends that run on the host. A list that was drawn several times for a query is scored
+/// once; where the scorer is order-free, so are lists of the same documents. `Queries` is a view, cheap to copy, with
+/// size() and operator[](index_t). The scorer is owned and must stay where it is while work is queued on a backend.
 /// Results do not depend on the number of threads: gradients are summed over queries in their order.
 template <class Scorer>
 class host_generator {
@@ -131,18 +131,19 @@ class host_generator {
     const grouping groups = z.groups();
     require_queries(queries, groups, "host_generator");
     auto out = b.template make<double>(groups.total(), 1);
-    b.run(groups.queries(), [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
-      pool_->with(make_space(), [&](space& s) {
-        collect(rankings, groups, q, s);
-        for (distinct_list& list : s.lists) {
-          if (list.complete) list.value = scorer_.log_likelihood(queries[q], list.documents, s.workspace);
-        }
-        for (index_t i = 0; i < groups.size(q); ++i) {
-          const distinct_list& list = s.lists[s.list_of[static_cast<std::size_t>(i)]];
-          p(groups.begin(q) + i, 0) = list.complete ? list.value : -std::numeric_limits<double>::infinity();
-        }
-      });
-    });
+    b.run(groups.queries(),
+          [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
+            pool_->with(make_space(), [&](space& s) {
+              collect(rankings, groups, q, s);
+              for (distinct_list& list : s.lists) {
+                if (list.complete) list.value = scorer_.log_likelihood(queries[q], list.documents, s.workspace);
+              }
+              for (index_t i = 0; i < groups.size(q); ++i) {
+                const distinct_list& list = s.lists[s.list_of[static_cast<std::size_t>(i)]];
+                p(groups.begin(q) + i, 0) = list.complete ? list.value : -std::numeric_limits<double>::infinity();
+              }
+            });
+          });
     return out;
   }
 
@@ -206,9 +207,8 @@ class host_generator {
       for (index_t t = 0; t < rankings.cols; ++t) list.documents.push_back(rankings(groups.begin(q) + i, t));
       if (Scorer::order_free) std::sort(list.documents.begin(), list.documents.end());
       list.complete = std::find(list.documents.begin(), list.documents.end(), no_document) == list.documents.end();
-      const auto known = std::find_if(s.lists.begin(), s.lists.end(), [&](const distinct_list& other) {
-        return other.documents == list.documents;
-      });
+      const auto known = std::find_if(s.lists.begin(), s.lists.end(),
+                                      [&](const distinct_list& other) { return other.documents == list.documents; });
       s.list_of.push_back(static_cast<std::size_t>(known - s.lists.begin()));
       if (known == s.lists.end()) s.lists.push_back(std::move(list));
     }

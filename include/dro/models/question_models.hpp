@@ -9,7 +9,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <utility>
@@ -44,13 +43,13 @@ struct question_features {
   selector_features selector;
   reader_features reader;
 
-  [[nodiscard]] static question_features fit(std::span<const data::question> train, const reader_options& options = {}) {
+  [[nodiscard]] static question_features fit(std::span<const data::question> train,
+                                             const reader_options& options = {}) {
     return {selector_features::fit(train), reader_features::fit(train, options)};
   }
 
-  /// Writes the fitted features to a checkpoint file. Throws file_error.
-  void save(const std::filesystem::path& path) const {
-    data::checkpoint_writer writer;
+  /// Adds the fitted features to a checkpoint, under names that begin with "documents.", "questions." and "reader.".
+  void save(data::checkpoint_writer& writer) const {
     save_idf(writer, "documents", selector.documents());
     save_idf(writer, "questions", selector.questions());
     const reader_dictionary& d = reader.dictionary();
@@ -64,11 +63,9 @@ struct question_features {
     writer.add("reader.features", std::span<const std::uint64_t>(d.features));
     writer.add("reader.minimum_count", std::span<const std::uint32_t>(&o.minimum_count, 1));
     writer.add("reader.shares", std::span<const double>(std::array{o.uniform_share, o.string_share}));
-    writer.write(path);
   }
-  /// Reads what save() wrote. Throws file_error, checkpoint_error.
-  [[nodiscard]] static question_features load(const std::filesystem::path& path) {
-    const data::checkpoint_reader file(path);
+  /// Reads what save() added. Throws checkpoint_error.
+  [[nodiscard]] static question_features load(const data::checkpoint_reader& file) {
     try {
       reader_dictionary d;
       d.words = file.strings("reader.words");
@@ -89,7 +86,7 @@ struct question_features {
     } catch (const file_error&) {
       throw;
     } catch (const error& e) {
-      throw checkpoint_error(path.string(), e.what());
+      throw checkpoint_error(file.path(), e.what());
     }
   }
 
