@@ -138,7 +138,9 @@ class logistic_reader {
   static double claims(const question& x, const dro::host_matrix<dro::document_t>& rankings, dro::index_t draw) {
     double sum = 0;
     for (dro::index_t t = 0; t < rankings.cols(); ++t) {
-      sum += x.candidates[static_cast<std::size_t>(rankings(draw, t))].claim;
+      const dro::document_t j = rankings(draw, t);
+      if (j == dro::no_document) continue;  // a query with fewer than K possible documents
+      sum += x.candidates[static_cast<std::size_t>(j)].claim;
     }
     return sum;
   }
@@ -169,7 +171,7 @@ std::vector<question> make_questions(std::size_t count) {
 }
 
 // [callback]
-/// A callback has any of on_batch, on_iteration and on_e_step; see dro/em/training_loop.hpp and dro/em/em.hpp.
+/// A callback has on_batch or on_iteration, and may have on_e_step; see dro/em/training_loop.hpp and dro/em/em.hpp.
 struct show {
   const linear_selector& selector;
   const logistic_reader& reader;

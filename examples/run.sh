@@ -29,7 +29,7 @@ build="$dro_root/build/examples"
 dro_install_packages "${dro_library_packages[@]}"
 dro_stage "configure" dro_configure "$build" -DCMAKE_BUILD_TYPE=Release \
   -DDRO_BUILD_EXAMPLES=ON -DDRO_BUILD_TESTS=OFF -DDRO_BUILD_BENCHMARKS=OFF
-dro_stage "build" dro_build "$build" --target train_qa
+dro_stage "build" dro_build "$build" --target train_qa --target answer
 dro_stage "train and compare" "$build/examples/train_qa" --compare "${arguments[@]}"
 if [[ -f "$output/report.html" ]]; then
   echo "The report: $output/report.html"

@@ -82,16 +82,23 @@ struct planned_run {
 };
 
 /// The runs `o` asks for; the one whose iterations the report shows is first.
-[[nodiscard]] inline std::vector<planned_run> plan(const options& o) {
+/// Throws dro::option_error if the method needs gold documents that `data` does not have; a comparison leaves it out.
+[[nodiscard]] inline std::vector<planned_run> plan(const options& o, const question_set& data) {
   std::vector<planned_run> runs;
   const method& main = find_method(o.method);
+  const bool has_gold = std::any_of(data.train.begin(), data.train.end(),
+                                    [](const dro::data::question& q) { return !q.supporting.empty(); });
+  if (main.id == method_id::gold_supervised && !has_gold) {
+    throw dro::option_error("--method gold-supervised: no question of " + data.train_path.string() +
+                            " has gold documents (supporting)");
+  }
   const auto add = [&](const method& m) {
     for (dro::index_t s = 0; s < o.seeds; ++s) runs.push_back({m, o.seed + static_cast<std::uint64_t>(s)});
   };
   add(main);
   if (o.compare) {
     for (const method& m : methods) {
-      if (m.id != main.id) add(m);
+      if (m.id != main.id && (m.id != method_id::gold_supervised || has_gold)) add(m);
     }
   }
   return runs;
@@ -116,7 +123,7 @@ class session {
         data_(data),
         interrupted_(interrupted),
         backend_(o.threads),
-        runs_(plan(o)),
+        runs_(plan(o, data)),
         fingerprint_(fingerprint(o, data)) {
     if (o.resume) load_finished();
   }

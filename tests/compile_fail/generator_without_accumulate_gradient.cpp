@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A generator that cannot learn is told what to write.
-// EXPECT: dro: the generator needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&, const
+// EXPECT: dro: a model that learns needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&,
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 
 #include <dro/backend/host.hpp>
-#include <dro/em/e_step.hpp>
+#include <dro/em/m_step.hpp>
 
 namespace {
 
@@ -31,8 +31,13 @@ struct my_generator {
 #endif
 };
 
+struct steps {
+  void step(backend&, my_generator&) const;
+};
+
 }  // namespace
 
 void train(backend& b, my_selector& selector, my_generator& generator, dro::random_state<backend>& random) {
-  static_cast<void>(dro::e_step(b, selector, generator, batch{}, {8, 2}, random));
+  auto e = dro::e_step(b, selector, generator, batch{}, {8, 2}, random);
+  dro::m_step(b, selector, generator, batch{}, e, dro::evidence<>{}, dro::frozen{}, steps{});
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A selector that cannot learn is told what to write.
-// EXPECT: dro: the selector needs `void accumulate_gradient(B&, const Queries&, const draws<B, scalar_type>&,
+// EXPECT: dro: a model that learns needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&,
 // EXPECT: see docs/bring-your-own-model.md
 #include <cstddef>
 
 #include <dro/backend/host.hpp>
-#include <dro/em/e_step.hpp>
+#include <dro/em/m_step.hpp>
 
 namespace {
 
@@ -31,8 +31,13 @@ struct my_generator {
   void accumulate_gradient(backend&, const batch&, const draws&, const column&);
 };
 
+struct steps {
+  void step(backend&, my_selector&) const;
+};
+
 }  // namespace
 
 void train(backend& b, my_selector& selector, my_generator& generator, dro::random_state<backend>& random) {
-  static_cast<void>(dro::e_step(b, selector, generator, batch{}, {8, 2}, random));
+  auto e = dro::e_step(b, selector, generator, batch{}, {8, 2}, random);
+  dro::m_step(b, selector, generator, batch{}, e, dro::evidence<>{}, steps{}, dro::frozen{});
 }

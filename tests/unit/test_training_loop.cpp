@@ -347,7 +347,9 @@ namespace {
 
 struct e_step_listener {
   int calls = 0;
+  int batches = 0;
   index_t draws = 0;
+  void on_batch(const dro::loop_progress&) { ++batches; }
   template <class B, class Batch, class EStep>
   void on_e_step(B&, const Batch& batch, const EStep& e) {
     ++calls;
@@ -371,6 +373,7 @@ TEST_CASE("em shows callbacks each E-step, trains only what is not frozen, and r
   CHECK(dro::em(b, selector, generator, table_source{6}, dro::evidence<>{}, moving, still,
                 {.loop = {.iterations = 10, .batch_size = 1, .seed = 1}, .draw = {16, 2}}, run, listener));
   CHECK(listener.calls == 60);
+  CHECK(listener.batches == 60);
   CHECK(listener.draws == 60 * 16);
   generator.for_each_parameter([&](dro::matrix_view<double> value, auto) {
     dro::host_matrix<double> now(value.rows, value.cols);

@@ -38,14 +38,14 @@ struct em_run {
 /// `m_steps` gradient steps on `target`. Give `frozen{}` as the optimiser of a model that is not to change.
 ///
 /// `run` is moved on, so a run that was stopped, or restored from a checkpoint, goes on as if it had not been.
-/// Callbacks are those of training_loop, with a step_summary for each iteration; one with `on_e_step(B&, const Batch&,
-/// const e_step_result&)` is also shown each E-step before its M-step. One read an iteration. Returns true if all
-/// iterations are done.
+/// Callbacks are those of training_loop, with a step_summary for each iteration; one that has
+/// `on_e_step(B&, const Batch&, const e_step_result&)`, too, is shown each E-step before its M-step. One read an
+/// iteration. Returns true if all iterations are done.
 template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
           class GeneratorOptimizer, class... Callbacks>
 bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
-        SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer, const em_options& options,
-        em_run<B>& run, Callbacks&... callbacks) {
+        SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
+        em_run<B>& run, Callbacks&&... callbacks) {
   const auto show = [&](auto& callback, const auto& batch, const auto& e) {
     if constexpr (requires { callback.on_e_step(b, batch, e); }) callback.on_e_step(b, batch, e);
   };
@@ -66,8 +66,8 @@ bool em(B& b, Selector& selector, Generator& generator, const Source& source, co
 template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
           class GeneratorOptimizer, class... Callbacks>
 bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
-        SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer, const em_options& options,
-        Callbacks&... callbacks) {
+        SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
+        Callbacks&&... callbacks) {
   em_run<B> run(b, options.loop.seed);
   return em(b, selector, generator, source, target, selector_optimizer, generator_optimizer, options, run,
             callbacks...);

@@ -6,6 +6,7 @@
 /// The M-step: hand the models their coefficients and move their parameters.
 
 #include <string>
+#include <type_traits>
 
 #include <dro/backend/concept.hpp>
 #include <dro/em/e_step.hpp>
@@ -17,16 +18,12 @@
 namespace dro {
 
 /// The optimiser of a model that is not trained: `step` does nothing, and no gradient is asked of the model.
-struct frozen {
-  static constexpr bool is_frozen = true;
-};
+struct frozen {};
 
 namespace detail {
 
 template <class Optimizer>
-inline constexpr bool is_frozen = requires {
-  Optimizer::is_frozen;
-};
+inline constexpr bool is_frozen = std::is_same_v<std::remove_cvref_t<Optimizer>, frozen>;
 
 }  // namespace detail
 
@@ -44,8 +41,10 @@ template <backend B, class T, class Selector, class Generator, class Queries, ob
           class SelectorOptimizer, class GeneratorOptimizer>
 gradient_coefficients<B, T> m_step(B& b, Selector& selector, Generator& generator, const Queries& queries,
                                    e_step_result<B, T>& e, const Objective& target,
-                                   SelectorOptimizer& selector_optimizer, GeneratorOptimizer& generator_optimizer,
+                                   SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer,
                                    const m_step_options& options = {}) {
+  if constexpr (!detail::is_frozen<SelectorOptimizer>) check_gradient<Selector, B, Queries, T>();
+  if constexpr (!detail::is_frozen<GeneratorOptimizer>) check_gradient<Generator, B, Queries, T>();
   if (options.steps < 1)
     throw option_error("M-step: steps is " + std::to_string(options.steps) + ", expected 1 or more");
   auto c = coefficients(b, target, e.scores(b), e.weights, options.query_count);

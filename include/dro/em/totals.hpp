@@ -18,7 +18,7 @@
 
 namespace dro {
 
-/// Means over the queries whose status was ok, and how many queries had which status.
+/// Means over the queries whose status was ok (NaN if there was none), and how many queries had which status.
 struct step_summary {
   double evidence = 0;               ///< mean of log (1/m) Σ w, nats
   double elbo = 0;                   ///< mean of (1/m) Σ log w, nats; −inf if a sample had weight 0
@@ -99,7 +99,7 @@ class step_totals {
       s.queries[static_cast<std::size_t>(k)] = static_cast<std::int64_t>(sums(0, detail::summed_values + k));
     }
     const auto n = static_cast<double>(s.count(status::ok));
-    if (n == 0) return s;
+    // 0 / 0 where no query was ok: there is no mean.
     s.evidence = sums(0, 0) / n;
     s.elbo = sums(0, 1) / n;
     s.effective_sample_size = sums(0, 2) / n;

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -26,7 +27,7 @@ namespace dro {
 struct loop_options {
   index_t iterations = 5;   ///< passes over the queries
   index_t batch_size = 16;  ///< queries in a step
-  std::uint64_t seed = 1;   ///< of the shuffling
+  std::uint64_t seed = 1;   ///< of the shuffling; a run of em without an em_run seeds its draws with it, too
 };
 
 /// Where a run stands: the next step to be taken. A checkpoint keeps it.
@@ -67,29 +68,38 @@ namespace detail {
 // The shuffling has steps of its own, apart from those of draws, which count from 0.
 inline constexpr std::uint32_t shuffle_stream = 0xFFFFFFFFU;
 
-template <class Callback, class... Args>
-loop_control call_batch(Callback& callback, const Args&... args) {
-  if constexpr (requires {
-                  { callback.on_batch(args...) } -> std::same_as<loop_control>;
-                }) {
-    return callback.on_batch(args...);
-  } else if constexpr (requires { callback.on_batch(args...); }) {
-    callback.on_batch(args...);
+template <class R>
+inline constexpr bool is_answer = std::same_as<R, void> || std::same_as<R, loop_control>;
+
+// Calls the member if there is one. What it returns is void or loop_control, else a `return stop;` would be lost.
+template <class Callback>
+loop_control call_batch(Callback& callback, const loop_progress& progress) {
+  if constexpr (requires { callback.on_batch(progress); }) {
+    using answer = decltype(callback.on_batch(progress));
+    static_assert(is_answer<answer>, "dro: a callback's on_batch returns void or dro::loop_control");
+    if constexpr (std::same_as<answer, loop_control>) return callback.on_batch(progress);
+    callback.on_batch(progress);
   }
   return loop_control::proceed;
 }
 
-template <class Callback, class... Args>
-loop_control call_iteration(Callback& callback, const Args&... args) {
-  if constexpr (requires {
-                  { callback.on_iteration(args...) } -> std::same_as<loop_control>;
-                }) {
-    return callback.on_iteration(args...);
-  } else if constexpr (requires { callback.on_iteration(args...); }) {
-    callback.on_iteration(args...);
+template <class Callback, class Summary>
+loop_control call_iteration(Callback& callback, const loop_progress& progress, const Summary& summary) {
+  if constexpr (requires { callback.on_iteration(progress, summary); }) {
+    using answer = decltype(callback.on_iteration(progress, summary));
+    static_assert(is_answer<answer>, "dro: a callback's on_iteration returns void or dro::loop_control");
+    if constexpr (std::same_as<answer, loop_control>) return callback.on_iteration(progress, summary);
+    callback.on_iteration(progress, summary);
   }
   return loop_control::proceed;
 }
+
+/// Whether training_loop can call any member of a callback that is told `Summary`.
+template <class Callback, class Summary>
+concept loop_callback = requires(Callback& c, const loop_progress& progress) {
+  c.on_batch(progress);
+}
+|| requires(Callback& c, const loop_progress& progress, const Summary& summary) { c.on_iteration(progress, summary); };
 
 }  // namespace detail
 
@@ -118,7 +128,10 @@ loop_control call_iteration(Callback& callback, const Args&... args) {
 /// Throws option_error if an option is out of range or there are no queries.
 template <query_source Source, class Step, class Finish, class... Callbacks>
 bool training_loop(const Source& source, const loop_options& options, loop_position& position, Step&& step,
-                   Finish&& finish, Callbacks&... callbacks) {
+                   Finish&& finish, Callbacks&&... callbacks) {
+  static_assert((detail::loop_callback<Callbacks, std::remove_cvref_t<std::invoke_result_t<Finish&>>> && ...),
+                "dro: a callback needs on_batch(const loop_progress&) or on_iteration(const loop_progress&, const "
+                "Summary&); see dro/em/training_loop.hpp");
   const auto count = static_cast<index_t>(std::size(source));
   if (count < 1) throw option_error("training: there are no queries");
   if (options.iterations < 0) throw option_error("iterations is " + std::to_string(options.iterations));

@@ -127,12 +127,6 @@ struct expected_log_likelihood<baseline::leave_one_out> {
   }
 };
 
-namespace detail {
-struct discard_coefficients {
-  DRO_HOST_DEVICE void operator()(index_t, double, double) const {}
-};
-}  // namespace detail
-
 /// An objective states its name, the fewest samples it is defined for, whether its coefficients may be kept over
 /// several gradient steps, and is called once for each query whose weights are fine, with a team, the query's draws and
 /// an output `out(i, c_i, c′_i)`. What it returns other than status::ok makes the query's coefficients 0.

@@ -19,11 +19,11 @@ namespace dro::math {
 /// \return  off by at most 2.5 u, u half an ulp of 1, plus half an ulp of the result
 template <std::floating_point T>
 [[nodiscard]] DRO_HOST_DEVICE inline T log_add_exp(T a, T b) noexcept {
-  const bool ordered = a > b;  // a NaN in either argument ends up in `small`, or in both
-  const T large = ordered ? a : b;
-  const T small = ordered ? b : a;
-  const T difference = small == large ? T(0) : small - large;  // inf − inf
-  return large + log1p(exp(difference));
+  const bool ordered = a > b;  // a NaN in either argument ends up in `lesser`, or in both
+  const T greater = ordered ? a : b;
+  const T lesser = ordered ? b : a;
+  const T difference = lesser == greater ? T(0) : lesser - greater;  // inf − inf
+  return greater + log1p(exp(difference));
 }
 
 namespace detail {

@@ -101,7 +101,7 @@ concept trainable = requires(M& m) {
   m.for_each_parameter(detail::any_parameter{});
 };
 
-/// Stops the compilation with a message that names the first missing member. `check_selector<S, B, Queries>()`.
+/// Stops the compilation with a message that names what is missing of what an E-step asks of a selector.
 template <class S, class B, class Q>
 constexpr void check_selector() {
   static_assert(query_batch<Q>, "dro: the batch of queries has no size; see docs/bring-your-own-model.md");
@@ -111,9 +111,6 @@ constexpr void check_selector() {
   static_assert(detail::has_log_prob<S, B, Q>,
                 "dro: the selector needs `matrix_t<B, scalar_type> log_prob(B&, const Queries&, const draws<B, "
                 "scalar_type>&) const`; see docs/bring-your-own-model.md");
-  static_assert(detail::has_accumulate_gradient<S, B, Q, typename S::scalar_type>,
-                "dro: the selector needs `void accumulate_gradient(B&, const Queries&, const draws<B, scalar_type>&, "
-                "const matrix_t<B, scalar_type>& coefficients)`; see docs/bring-your-own-model.md");
 }
 
 /// As check_selector, for something that only draws.
@@ -132,9 +129,16 @@ constexpr void check_generator() {
   static_assert(detail::has_log_likelihood<G, B, Q, T>,
                 "dro: the generator needs `matrix_t<B, T> log_likelihood(B&, const Queries&, const draws<B, T>&) "
                 "const`; see docs/bring-your-own-model.md");
-  static_assert(detail::has_accumulate_gradient<G, B, Q, T>,
-                "dro: the generator needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&, const "
-                "matrix_t<B, T>& coefficients)`; see docs/bring-your-own-model.md");
+}
+
+/// What an M-step asks of a model that is to learn.
+template <class M, class B, class Q, class T>
+constexpr void check_gradient() {
+  static_assert(
+      detail::has_accumulate_gradient<M, B, Q, T>,
+      "dro: a model that learns needs `void accumulate_gradient(B&, const Queries&, const draws<B, T>&, const "
+      "matrix_t<B, T>& coefficients)` (or give `frozen{}` as its optimiser); see "
+      "docs/bring-your-own-model.md");
 }
 
 }  // namespace dro
