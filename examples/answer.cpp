@@ -11,8 +11,10 @@
 #include <exception>
 #include <filesystem>
 #include <limits>
+#include <new>
 #include <span>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -40,7 +42,8 @@ struct options {
 /// The model in an output folder of train_qa. A run that was stopped has a checkpoint but no model yet.
 std::filesystem::path model_file(const std::filesystem::path& folder) {
   for (const char* name : {"model.dro", "checkpoint.dro"}) {
-    if (std::filesystem::exists(folder / name)) return folder / name;
+    std::error_code failure;
+    if (std::filesystem::exists(folder / name, failure)) return folder / name;
   }
   throw dro::file_error(folder.string(), "holds no model of train_qa (neither model.dro nor checkpoint.dro)");
 }
@@ -112,6 +115,9 @@ int main(int argc, char** argv) {
     return run(o);
   } catch (const dro::error& e) {
     std::fprintf(stderr, "answer: %s\n", e.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "answer: not enough memory for these questions and options\n");
     return 2;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "answer: internal error: %s\n", e.what());

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <new>
 #include <string>
 #include <system_error>
 
@@ -49,7 +50,7 @@ void prepare_output(const qa::options& o) {
   const std::filesystem::path probe = o.out / ".writable";
   dro::data::write_file_atomically(probe, {});
   std::filesystem::remove(probe, failure);
-  if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro")) {
+  if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro", failure)) {
     throw dro::option_error(o.out.string() +
                             " holds a run that was stopped: go on with --resume, or name another folder");
   }
@@ -99,7 +100,7 @@ int run(const qa::options& o) {
   report["timing"]["read_seconds"] = read_seconds;
   report["timing"]["seconds"] = watch.seconds();
   if (!o.out.empty()) {
-    write_text(o.out / "report.json", report.dump(2) + "\n");
+    write_text(o.out / "report.json", report.dump(2, ' ', false, qa::json::error_handler_t::replace) + "\n");
     write_text(o.out / "report.html", qa::render_html(qa::with_seconds(report)));
     session.remove_checkpoint();
   }
@@ -127,6 +128,9 @@ int main(int argc, char** argv) {
     return run(o);
   } catch (const dro::error& e) {
     std::fprintf(stderr, "train_qa: %s\n", e.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "train_qa: not enough memory for these questions and options\n");
     return 2;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "train_qa: internal error: %s\n", e.what());

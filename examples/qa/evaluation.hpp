@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <dro/dro.hpp>
@@ -54,7 +55,9 @@ struct evaluation {
                                                          const dro::models::prepared_question& question,
                                                          dro::index_t select) {
   if (m.id == method_id::read_all) return dro::greedy_ranking(scorer, question, scorer.document_count(question));
-  return dro::beam_search(scorer, question, select, 10).front().ranking;
+  auto beam = dro::beam_search(scorer, question, select, 10);
+  // Without a possible ranking (scores that are not numbers) nothing is read.
+  return beam.empty() ? std::vector<dro::document_t>{} : std::move(beam.front().ranking);
 }
 
 /// Whether the reader could say an accepted answer after reading `list`. Yes and no it can always say.

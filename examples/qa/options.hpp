@@ -12,6 +12,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <dro/backend/thread_pool.hpp>
 #include <dro/config.hpp>
 #include <dro/version.hpp>
 
@@ -79,6 +80,16 @@ inline void check(const options& o) {
   at_least("--seeds", o.seeds, 1);
   at_least("--threads", o.threads, 0);
   if (o.select) at_least("--select", *o.select, 1);
+  const auto at_most = [](const char* name, dro::index_t value, dro::index_t most) {
+    if (value > most) {
+      throw dro::option_error(std::string(name) + " is " + std::to_string(value) + ", expected at most " +
+                              std::to_string(most));
+    }
+  };
+  at_most("--samples", o.samples, 4096);
+  at_most("--iterations", o.iterations, 1'000'000);
+  at_most("--seeds", o.seeds, 10'000);
+  at_most("--threads", o.threads, dro::thread_pool::most_threads);
   const bool compares_samples = o.compare || o.method == "leave-one-out";
   if (compares_samples && o.samples < 2) throw dro::option_error("--samples is 1, but leave-one-out needs at least 2");
   if (!o.dev.empty() && o.train.empty()) throw dro::option_error("--dev is given without --train");

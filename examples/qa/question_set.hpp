@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,11 @@ struct question_set {
   dro::index_t select = 0;  ///< K
 };
 
-/// CRC-32 of a file's bytes, by which a resumed run knows its data again. Throws dro::file_error.
+/// CRC-32 of a file's bytes, by which a resumed run knows its data again; 0 of a pipe, which cannot be read twice.
+/// Throws dro::file_error.
 [[nodiscard]] inline std::uint32_t file_crc(const std::filesystem::path& path) {
+  std::error_code failure;
+  if (!std::filesystem::is_regular_file(path, failure)) return 0;
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
   if (!file) throw dro::file_error(path.string(), "cannot be read");
   unsigned char buffer[1 << 15];

@@ -21,6 +21,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -174,7 +175,7 @@ class session {
     const bool first = finished_.empty();
     const auto measure = [&] { return evaluate(backend_, t, data_.dev, dev, draw); };
     if (saved_) {
-      result = json::parse(saved_->text("result"));
+      result = parse_saved(*saved_, "result");
       t.for_each_state([&](const std::string& name, auto values) { saved_->get_into(name, values); });
       saved_.reset();
     } else {
@@ -280,10 +281,20 @@ class session {
     writer.write(checkpoint_path());
   }
 
+  /// JSON that a checkpoint keeps. Throws dro::checkpoint_error if it is none.
+  [[nodiscard]] json parse_saved(const dro::data::checkpoint_reader& reader, const char* name) const {
+    json value = json::parse(reader.text(name), nullptr, false);
+    if (value.is_discarded()) {
+      throw dro::checkpoint_error(checkpoint_path().string(), std::string("\"") + name + "\" is not JSON");
+    }
+    return value;
+  }
+
   void load_finished() {
-    if (!std::filesystem::exists(checkpoint_path())) return;
+    std::error_code failure;
+    if (!std::filesystem::exists(checkpoint_path(), failure)) return;
     dro::data::checkpoint_reader reader(checkpoint_path());
-    const json other = json::parse(reader.text("fingerprint"));
+    const json other = parse_saved(reader, "fingerprint");
     for (const auto& [key, value] : fingerprint_.items()) {
       if (other.value(key, json()) != value) {
         throw dro::checkpoint_error(checkpoint_path().string(), "was written by a run with other options: " + key +
@@ -291,7 +302,7 @@ class session {
                                                                     other.value(key, json()).dump());
       }
     }
-    finished_ = json::parse(reader.text("finished"));
+    finished_ = parse_saved(reader, "finished");
     if (reader.has("result")) saved_ = std::move(reader);
   }
 

@@ -311,9 +311,9 @@ class trainer {
     reader_optimizer_.step(backend_, reader_);
   }
 
-  /// All rankings of min(K, their number) of the gold documents of one question.
+  /// All rankings of min(K, their number) of the gold documents of one question; of the first six if there are more.
   [[nodiscard]] draws gold_orders(const std::vector<dro::document_t>& gold) const {
-    const auto count = static_cast<dro::index_t>(gold.size());
+    const auto count = static_cast<dro::index_t>(std::min<std::size_t>(gold.size(), 6));
     auto orders = dro::enumerate_rankings(count, std::min(count, draw_.select));
     for (dro::document_t& j : std::span(orders.data(), static_cast<std::size_t>(orders.rows() * orders.cols()))) {
       j = gold[static_cast<std::size_t>(j)];

@@ -187,6 +187,10 @@ TEST_CASE("wrong type shows the value found") {
   CHECK(message_of(R"({"id": "q", "question": "Who?", "answer": "a", "answerable": 1, "paragraphs": []})") ==
         R"(:1: record 1 (id "q"), field "answerable": expected true or false, found 1)");
   // a long value is cut after 60 characters
+  // Written out it would be as deep a recursion as the list: this one overflowed the stack.
+  CHECK(message_of(R"({"id": "q", "documents": [{"text": "a"}], "question": )" + std::string(100000, '[') +
+                   std::string(100000, ']') + "}") ==
+        R"(:1: record 1 (id "q"), field "question": expected a string, found a deeply nested list)");
   CHECK(message_of(R"({"id": "q", "question": [")" + std::string(100, 'x') + R"("], "documents": []})") ==
         R"(:1: record 1 (id "q"), field "question": expected a string, found [")" + std::string(58, 'x') + "...");
 }

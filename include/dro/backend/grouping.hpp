@@ -6,6 +6,7 @@
 /// How a flat list of draws is split over queries, and how a row program walks the draws of one query.
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include <dro/backend/matrix_view.hpp>
@@ -23,7 +24,7 @@ class grouping {
 
   /// Every query has `samples` draws.
   [[nodiscard]] static grouping uniform(index_t queries, index_t samples) {
-    if (queries < 0 || samples < 0) {
+    if (queries < 0 || samples < 0 || (samples > 0 && queries > std::numeric_limits<index_t>::max() / samples)) {
       throw shape_error("grouping: " + std::to_string(queries) + " queries of " + std::to_string(samples) + " samples");
     }
     grouping g;
@@ -35,6 +36,10 @@ class grouping {
 
   /// Query q has offsets[q + 1] − offsets[q] draws; `offsets` [queries + 1] ascends from 0 to `total`.
   [[nodiscard]] static grouping ragged(const std::int32_t* offsets, index_t queries, index_t total) {
+    if (offsets == nullptr || queries < 0 || total < 0) {
+      throw shape_error("grouping: ragged over " + std::to_string(queries) + " queries and " + std::to_string(total) +
+                        " draws");
+    }
     grouping g;
     g.queries_ = queries;
     g.total_ = total;

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,9 +74,11 @@ template <class T>
 class host_matrix {
  public:
   host_matrix() = default;
-  /// Contents are zero. Throws shape_error if a size is negative.
+  /// Contents are zero. Throws shape_error if a size is negative or there are more than about 2^41 elements.
   host_matrix(index_t rows, index_t cols) : rows_(rows), cols_(cols) {
-    if (rows < 0 || cols < 0) throw shape_error("host_matrix of shape " + detail::shape_text(rows, cols));
+    if (rows < 0 || cols < 0 || (cols > 0 && rows > std::numeric_limits<std::int32_t>::max() * index_t{1024} / cols)) {
+      throw shape_error("host_matrix of shape " + detail::shape_text(rows, cols));
+    }
     elements_.resize(static_cast<std::size_t>(rows * cols));
   }
 

@@ -28,6 +28,7 @@ struct matrix_view {
   DRO_HOST_DEVICE constexpr T& operator()(index_t row, index_t col) const {
     return data[row * row_stride + col * col_stride];
   }
+  // NOLINTNEXTLINE(google-explicit-constructor): adding const loses nothing
   DRO_HOST_DEVICE constexpr operator matrix_view<const T>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, row_stride, col_stride};
   }

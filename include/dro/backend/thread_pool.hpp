@@ -38,10 +38,16 @@ class thread_pool {
       "none";
 #endif
 
+  /// More are refused.
+  static constexpr int most_threads = 4096;
+
   /// `threads` = 0: as many as the machine offers. Without a thread library there is one, whatever is asked for.
-  /// Throws option_error if `threads` is negative.
+  /// Throws option_error if `threads` is negative or above most_threads.
   explicit thread_pool(int threads = 0) {
-    if (threads < 0) throw option_error("threads is " + std::to_string(threads) + ", expected 0 (all) or more");
+    if (threads < 0 || threads > most_threads) {
+      throw option_error("threads is " + std::to_string(threads) + ", expected 0 (all) to " +
+                         std::to_string(most_threads));
+    }
 #if defined(DRO_THREADS_TBB)
     threads_ = threads == 0 ? tbb::this_task_arena::max_concurrency() : threads;
     arena_ = std::make_unique<tbb::task_arena>(threads_);

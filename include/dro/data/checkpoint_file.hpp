@@ -41,7 +41,8 @@ static_assert(std::endian::native == std::endian::little,
 /// Writes `bytes` to `path` so that a reader, also after a crash, sees the old content or the new, never a part: a
 /// temporary file beside it is written, flushed to the disk and renamed. Throws file_error, and the old file stays.
 inline void write_file_atomically(const std::filesystem::path& path, std::span<const char> bytes) {
-  const std::filesystem::path temporary = path.string() + ".part";
+  // A name of its own, so that two programs that write the same file do not write into each other's.
+  const std::filesystem::path temporary = path.string() + "." + std::to_string(::getpid()) + ".part";
   const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file < 0) throw file_error(path.string(), std::string("cannot be written: ") + std::strerror(errno));
   int failure = 0;

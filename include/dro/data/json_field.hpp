@@ -5,6 +5,7 @@
 /// \file
 /// Typed access to the fields of a record; every failure names file, line, record and field and shows what was found.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -132,8 +133,16 @@ class json_field {
     }
   }
 
+  // Whether no more than `levels` lists and objects stand in each other. To write deeper ones is to recurse as deeply.
+  [[nodiscard]] static bool is_shallow(const nlohmann::json& value, int levels) {
+    if (!value.is_structured()) return true;
+    return levels > 0 && std::all_of(value.begin(), value.end(),
+                                     [&](const nlohmann::json& inner) { return is_shallow(inner, levels - 1); });
+  }
+
   /// The value as JSON, cut to a few characters.
   [[nodiscard]] std::string shown() const {
+    if (!is_shallow(*value_, 8)) return value_->is_array() ? "a deeply nested list" : "a deeply nested object";
     constexpr std::size_t longest = 60;
     std::string text = value_->dump(-1, ' ', true);
     if (text.size() > longest) {

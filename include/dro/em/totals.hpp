@@ -79,11 +79,14 @@ class step_totals {
  public:
   explicit step_totals(B& b) : totals_(make_filled<double>(b, 1, detail::summed_values + status_count, 0.0)) {}
 
-  /// Adds one E-step. `statuses` [queries × 1] are those of the weights or of the coefficients. Queues one program.
+  /// Adds one E-step. `statuses` [queries × 1] are those of the weights or of the coefficients. Throws shape_error.
+  /// Queues one program.
   template <class T>
   void add(B& b, const importance_weights_result<B, T>& weights, const matrix_t<B, std::int32_t>& statuses,
            const grouping& groups) {
     const B& const_b = b;
+    require_shape(const_b.view(weights.log_evidence), groups.queries(), 1, "step_totals: weights");
+    require_shape(const_b.view(statuses), groups.queries(), 1, "step_totals: statuses");
     b.run(1, detail::add_totals_program<T>{const_b.view(weights.log_evidence), const_b.view(weights.elbo),
                                            const_b.view(weights.effective_sample_size),
                                            const_b.view(weights.largest_weight), const_b.view(weights.entropy),

@@ -45,8 +45,11 @@ struct loop_progress {
   index_t queries = 0;     ///< in an iteration
   /// Completed steps over all steps, in [0, 1].
   [[nodiscard]] double fraction() const {
-    const auto all = static_cast<double>(iterations * batches);
-    return all == 0 ? 1.0 : static_cast<double>(position.iteration * batches + position.batch) / all;
+    const auto all = static_cast<double>(iterations) * static_cast<double>(batches);
+    return all == 0 ? 1.0
+                    : (static_cast<double>(position.iteration) * static_cast<double>(batches) +
+                       static_cast<double>(position.batch)) /
+                          all;
   }
 };
 
@@ -136,7 +139,7 @@ bool training_loop(const Source& source, const loop_options& options, loop_posit
   if (count < 1) throw option_error("training: there are no queries");
   if (options.iterations < 0) throw option_error("iterations is " + std::to_string(options.iterations));
   if (options.batch_size < 1) throw option_error("batch size is " + std::to_string(options.batch_size));
-  const index_t batches = (count + options.batch_size - 1) / options.batch_size;
+  const index_t batches = (count - 1) / options.batch_size + 1;
   if (position.iteration < 0 || position.batch < 0 || position.batch >= batches) {
     throw option_error("training: no position " + std::to_string(position.iteration) + ":" +
                        std::to_string(position.batch) + " in iterations of " + std::to_string(batches) + " batches");

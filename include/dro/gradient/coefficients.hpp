@@ -73,6 +73,7 @@ template <backend B, class T, objective Objective>
     throw option_error("samples is " + std::to_string(groups.per_query()) + ", but \"" + Objective::name +
                        "\" needs at least " + std::to_string(Objective::least_samples));
   }
+  require_shape(b.view(weights.status), groups.queries(), 1, "coefficients: status of the weights");
   const index_t divisor = query_count > 0 ? query_count : (groups.queries() > 0 ? groups.queries() : 1);
   gradient_coefficients<B, T> c{b.template make<T>(scores.rows(), scores.cols()),
                                 b.template make<T>(scores.rows(), scores.cols()),

@@ -55,16 +55,16 @@ class extractive_reader {
     struct fact {
       std::uint32_t mention, bundle;
     };
-    std::vector<document_t> chosen;
-    std::vector<std::uint64_t> chosen_set, others;
-    std::vector<term> terms;
-    std::vector<fact> facts;
-    std::vector<double> mass;            // [terms]: unnormalised probability
-    std::vector<double> bundle_value;    // [bundles]: score, or its derivative
-    std::vector<std::uint32_t> written;  // [bundles]: the call that wrote bundle_value
-    std::uint32_t call = 0;
-    std::vector<std::uint32_t> used;  // bundles with a derivative
-    std::vector<double> candidate_mass;
+    std::vector<document_t> chosen_;
+    std::vector<std::uint64_t> chosen_set_, others_;
+    std::vector<term> terms_;
+    std::vector<fact> facts_;
+    std::vector<double> mass_;            // [terms]: unnormalised probability
+    std::vector<double> bundle_value_;    // [bundles]: score, or its derivative
+    std::vector<std::uint32_t> written_;  // [bundles]: the call that wrote bundle_value
+    std::uint32_t call_ = 0;
+    std::vector<std::uint32_t> used_;  // bundles with a derivative
+    std::vector<double> candidate_mass_;
   };
 
   /// All parameters are 0: every mention is equally likely. Throws `option_error` unless the shares are positive and
@@ -104,8 +104,8 @@ class extractive_reader {
     for (std::size_t c = 0; c < question.candidates(); ++c) {
       if (text::normalise_answer(question.surface(c)) != normal) continue;
       ++candidates;
-      for (std::size_t t = 0; t < space.terms.size(); ++t) {
-        if (question.mentions[space.terms[t].mention].candidate == c) mass += space.mass[t];
+      for (std::size_t t = 0; t < space.terms_.size(); ++t) {
+        if (question.mentions[space.terms_[t].mention].candidate == c) mass += space.mass_[t];
       }
     }
     return log_mixture(mass / total, static_cast<double>(candidates) / static_cast<double>(question.candidates()),
@@ -124,26 +124,26 @@ class extractive_reader {
     const double accepted = sum.accepted / sum.total;
     const double scale = coefficient * extracted_share() / std::exp(log_likelihood(question, sum));
     begin_bundles(question, space);
-    space.used.clear();
+    space.used_.clear();
     const auto add = [&space](std::size_t bundle, double value) {
-      if (space.written[bundle] != space.call) {
-        space.written[bundle] = space.call;
-        space.bundle_value[bundle] = 0;
-        space.used.push_back(static_cast<std::uint32_t>(bundle));
+      if (space.written_[bundle] != space.call_) {
+        space.written_[bundle] = space.call_;
+        space.bundle_value_[bundle] = 0;
+        space.used_.push_back(static_cast<std::uint32_t>(bundle));
       }
-      space.bundle_value[bundle] += value;
+      space.bundle_value_[bundle] += value;
     };
-    for (std::size_t t = 0; t < space.terms.size(); ++t) {
-      const auto& term = space.terms[t];
+    for (std::size_t t = 0; t < space.terms_.size(); ++t) {
+      const auto& term = space.terms_[t];
       const bool good = question.mentions[term.mention].accepted;
-      const double derivative = scale * (space.mass[t] / sum.total) * ((good ? 1.0 : 0.0) - accepted);
+      const double derivative = scale * (space.mass_[t] / sum.total) * ((good ? 1.0 : 0.0) - accepted);
       if (derivative == 0) continue;
       for_each_bundle(question, term, space,
                       [&](std::size_t bundle, double value) { add(bundle, value * derivative); });
     }
-    for (const auto bundle : space.used) {
+    for (const auto bundle : space.used_) {
       for (auto f = question.bundle_offsets[bundle]; f < question.bundle_offsets[bundle + 1]; ++f) {
-        gradient.add(question.bundle_features[f], space.bundle_value[bundle]);
+        gradient.add(question.bundle_features[f], space.bundle_value_[bundle]);
       }
     }
   }
@@ -153,12 +153,12 @@ class extractive_reader {
   [[nodiscard]] std::string answer(const reader_question& question, std::span<const document_t> z,
                                    workspace& space) const {
     score(question, z, space);
-    space.candidate_mass.assign(question.candidates(), 0.0);
-    for (std::size_t t = 0; t < space.terms.size(); ++t) {
-      space.candidate_mass[question.mentions[space.terms[t].mention].candidate] += space.mass[t];
+    space.candidate_mass_.assign(question.candidates(), 0.0);
+    for (std::size_t t = 0; t < space.terms_.size(); ++t) {
+      space.candidate_mass_[question.mentions[space.terms_[t].mention].candidate] += space.mass_[t];
     }
-    const auto best = std::max_element(space.candidate_mass.begin(), space.candidate_mass.end());
-    return std::string(question.surface(static_cast<std::size_t>(best - space.candidate_mass.begin())));
+    const auto best = std::max_element(space.candidate_mass_.begin(), space.candidate_mass_.end());
+    return std::string(question.surface(static_cast<std::size_t>(best - space.candidate_mass_.begin())));
   }
 
  private:
@@ -207,33 +207,33 @@ class extractive_reader {
       f(term.tie, 1.0);
       return;
     }
-    for (const auto& fact : space.facts) {
+    for (const auto& fact : space.facts_) {
       if (fact.mention == term.mention) f(fact.bundle, comparison_value);
     }
   }
 
   static void begin_bundles(const reader_question& q, workspace& space) {
     const std::size_t bundles = q.bundle_offsets.size() - 1;
-    if (space.written.size() < bundles) {
-      space.written.resize(bundles, space.call);
-      space.bundle_value.resize(bundles);
+    if (space.written_.size() < bundles) {
+      space.written_.resize(bundles, space.call_);
+      space.bundle_value_.resize(bundles);
     }
-    if (++space.call == 0) {
-      std::fill(space.written.begin(), space.written.end(), 0u);
-      space.call = 1;
+    if (++space.call_ == 0) {
+      std::fill(space.written_.begin(), space.written_.end(), 0u);
+      space.call_ = 1;
     }
   }
 
   double bundle_score(const reader_question& q, std::size_t bundle, workspace& space) const {
-    if (space.written[bundle] != space.call) {
+    if (space.written_[bundle] != space.call_) {
       double sum = 0;
       for (auto f = q.bundle_offsets[bundle]; f < q.bundle_offsets[bundle + 1]; ++f) {
         sum += parameters_[q.bundle_features[f]];
       }
-      space.written[bundle] = space.call;
-      space.bundle_value[bundle] = sum;
+      space.written_[bundle] = space.call_;
+      space.bundle_value_[bundle] = sum;
     }
-    return space.bundle_value[bundle];
+    return space.bundle_value_[bundle];
   }
 
   /// Fills terms, mass (scaled by the largest) and facts.
@@ -241,45 +241,45 @@ class extractive_reader {
     choose(q, z, space);
     compare_subjects(q, space);
     begin_bundles(q, space);
-    space.terms.clear();
-    for (const auto d : space.chosen) add_terms(q, static_cast<std::size_t>(d), space);
+    space.terms_.clear();
+    for (const auto d : space.chosen_) add_terms(q, static_cast<std::size_t>(d), space);
     for (auto m = q.mention_offsets[q.documents]; m < q.mention_offsets[q.documents + 1]; ++m) {
-      space.terms.push_back({m, 0, 0});
+      space.terms_.push_back({m, 0, 0});
     }
-    space.mass.resize(space.terms.size());
+    space.mass_.resize(space.terms_.size());
     double top = -std::numeric_limits<double>::infinity();
-    for (std::size_t t = 0; t < space.terms.size(); ++t) {
+    for (std::size_t t = 0; t < space.terms_.size(); ++t) {
       double sum = 0;
-      for_each_bundle(q, space.terms[t], space,
+      for_each_bundle(q, space.terms_[t], space,
                       [&](std::size_t bundle, double value) { sum += value * bundle_score(q, bundle, space); });
-      space.mass[t] = sum;
+      space.mass_[t] = sum;
       top = std::max(top, sum);
     }
     masses result;
-    for (std::size_t t = 0; t < space.terms.size(); ++t) {
-      space.mass[t] = std::exp(space.mass[t] - top);
-      result.total += space.mass[t];
-      if (q.mentions[space.terms[t].mention].accepted) result.accepted += space.mass[t];
+    for (std::size_t t = 0; t < space.terms_.size(); ++t) {
+      space.mass_[t] = std::exp(space.mass_[t] - top);
+      result.total += space.mass_[t];
+      if (q.mentions[space.terms_[t].mention].accepted) result.accepted += space.mass_[t];
     }
     return result;
   }
 
   static void choose(const reader_question& q, std::span<const document_t> z, workspace& space) {
-    space.chosen.assign(z.begin(), z.end());
-    std::sort(space.chosen.begin(), space.chosen.end());
-    space.chosen_set.assign(q.set_words, 0);
-    for (const auto d : space.chosen) {
+    space.chosen_.assign(z.begin(), z.end());
+    std::sort(space.chosen_.begin(), space.chosen_.end());
+    space.chosen_set_.assign(q.set_words, 0);
+    for (const auto d : space.chosen_) {
       if (d < 0 || static_cast<std::size_t>(d) >= q.documents) {
         throw shape_error("extractive_reader: document " + std::to_string(d) + " of " + std::to_string(q.documents));
       }
-      space.chosen_set[static_cast<std::size_t>(d) / 64] |= std::uint64_t{1} << (d % 64);
+      space.chosen_set_[static_cast<std::size_t>(d) / 64] |= std::uint64_t{1} << (d % 64);
     }
   }
 
   /// The mentions of chosen document i, with their places among the other chosen ones.
   static void add_terms(const reader_question& q, std::size_t i, workspace& space) {
     std::size_t role = q.title_in_question[i] != 0 ? reader_layout::titled_in_question : std::size_t{0};
-    for (const auto other : space.chosen) {
+    for (const auto other : space.chosen_) {
       const auto j = static_cast<std::size_t>(other);
       if (j == i) continue;
       const bool asked = q.title_in_question[j] != 0;
@@ -289,12 +289,12 @@ class extractive_reader {
       if (q.links[i * q.documents + j] != 0) role |= reader_layout::links;
       if (asked) role |= reader_layout::beside_subject;
     }
-    space.others = space.chosen_set;
-    space.others[i / 64] &= ~(std::uint64_t{1} << (i % 64));
+    space.others_ = space.chosen_set_;
+    space.others_[i / 64] &= ~(std::uint64_t{1} << (i % 64));
     const auto meets_others = [&](const std::vector<std::uint64_t>& sets, std::size_t row) {
       const auto set = q.row(sets, row);
       for (std::size_t w = 0; w < set.size(); ++w) {
-        if ((set[w] & space.others[w]) != 0) return true;
+        if ((set[w] & space.others_[w]) != 0) return true;
       }
       return false;
     };
@@ -304,16 +304,16 @@ class extractive_reader {
       if (meets_others(q.documents_titled, mention.candidate)) tie |= reader_layout::is_title;
       if (meets_others(q.documents_with, mention.candidate)) tie |= reader_layout::is_repeated;
       if (meets_others(q.titles_in_sentence, mention.sentence)) tie |= reader_layout::is_near_title;
-      space.terms.push_back({m, static_cast<std::uint32_t>(reader_layout::role_bundle(role, mention.shape)),
-                             static_cast<std::uint32_t>(reader_layout::tie_bundle(tie, mention.shape))});
+      space.terms_.push_back({m, static_cast<std::uint32_t>(reader_layout::role_bundle(role, mention.shape)),
+                              static_cast<std::uint32_t>(reader_layout::tie_bundle(tie, mention.shape))});
     }
   }
 
   /// What the chosen documents say of the two subjects, as facts of the question's own mentions. Both subjects must be
   /// among the chosen; compared are they, and what each of them links to.
   static void compare_subjects(const reader_question& q, workspace& space) {
-    space.facts.clear();
-    const auto& chosen = space.chosen;
+    space.facts_.clear();
+    const auto& chosen = space.chosen_;
     for (const auto subject : q.subjects) {
       if (!std::binary_search(chosen.begin(), chosen.end(), subject)) return;
     }
@@ -345,8 +345,8 @@ class extractive_reader {
         };
         for (const bool second : {false, true}) {
           const auto order = order_of(second ? -difference : difference);
-          space.facts.push_back({own + (second ? 3u : 2u),
-                                 static_cast<std::uint32_t>(reader_layout::comparison_bundle(linked, what, order))});
+          space.facts_.push_back({own + (second ? 3u : 2u),
+                                  static_cast<std::uint32_t>(reader_layout::comparison_bundle(linked, what, order))});
         }
       };
       const bool first = a.first.year != 0 && b.first.year != 0;
@@ -369,8 +369,8 @@ class extractive_reader {
     }
     const auto put = [&](reader_layout::agreement what, std::size_t outcome) {
       for (const bool no : {false, true}) {
-        space.facts.push_back({own + (no ? 1u : 0u),
-                               static_cast<std::uint32_t>(reader_layout::agreement_bundle(linked, what, outcome, no))});
+        space.facts_.push_back({own + (no ? 1u : 0u), static_cast<std::uint32_t>(
+                                                          reader_layout::agreement_bundle(linked, what, outcome, no))});
       }
     };
     const std::size_t country = a.country == 0 || b.country == 0 ? 2u : a.country == b.country ? 1u : 0u;

@@ -34,8 +34,10 @@ struct prepared_question {
   selector_question for_selector;
   reader_question for_reader;
 
+  // Each model takes its own part of the question. NOLINTBEGIN(google-explicit-constructor)
   operator const selector_question&() const { return for_selector; }
   operator const reader_question&() const { return for_reader; }
+  // NOLINTEND(google-explicit-constructor)
 };
 
 /// Features of both models, fitted on training questions.
@@ -106,6 +108,7 @@ struct question_features {
   static void save_idf(data::checkpoint_writer& writer, const std::string& name, const text::idf_table& table) {
     const std::uint64_t documents = table.documents();
     std::vector<std::string> words;
+    words.reserve(table.words().size());
     for (text::word_id w = 0; w < table.words().size(); ++w) words.push_back(table.words()[w]);
     writer.add(name + ".count", std::span<const std::uint64_t>(&documents, 1));
     writer.add(name + ".words", std::span<const std::string>(words));

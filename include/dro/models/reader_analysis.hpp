@@ -289,7 +289,9 @@ class question_analysis {
       for (std::size_t a = 0; a < content.size(); ++a) {
         for (std::size_t b = a + 1; b < content.size(); ++b) {
           const auto& [low, high] = std::minmax(content[a], content[b]);
-          keys.push_back({key_level::pairs, "pair " + low + ' ' + high});
+          std::string pair = "pair ";
+          pair.append(low).append(1, ' ').append(high);
+          keys.push_back({key_level::pairs, std::move(pair)});
         }
       }
     }

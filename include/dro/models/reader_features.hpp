@@ -208,6 +208,7 @@ class reader_features {
         documents += 1;
         frequency.resize(words.size(), 0);
         std::vector<text::word_id> distinct;
+        distinct.reserve(document.body.size());
         for (const auto& t : document.body) distinct.push_back(t.word);
         std::sort(distinct.begin(), distinct.end());
         distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include <dro/backend/concept.hpp>
@@ -156,6 +157,7 @@ class table_generator {
                   const host_matrix<std::int32_t>& answers)
       : backend_(&b),
         documents_(documents),
+        select_(select),
         lists_(ranking_count(documents, select)),
         logits_(write(b, logits)),
         gradient_(make_filled<T>(b, logits.rows(), logits.cols(), T(0))),
@@ -165,11 +167,18 @@ class table_generator {
                         ", expected " + std::to_string(lists_ * answers.rows()) +
                         " rows, one for each query and ranking");
     }
+    for (index_t q = 0; q < answers.rows(); ++q) {
+      if (answers(q, 0) < 0 || answers(q, 0) >= logits.cols()) {
+        throw shape_error("table_generator: the answer of query " + std::to_string(q) + " is " +
+                          std::to_string(answers(q, 0)) + ", expected 0 to " + std::to_string(logits.cols() - 1));
+      }
+    }
   }
 
   [[nodiscard]] const matrix_t<B, T>& gradient() const { return gradient_; }
 
   [[nodiscard]] matrix_t<B, T> log_likelihood(B& b, const table_rows& rows, const draws<B, T>& z) const {
+    check(b, rows, z);
     const B& view = b;
     auto out = b.template make<T>(z.groups().total(), 1);
     b.run(z.groups().queries(),
@@ -179,6 +188,7 @@ class table_generator {
   }
 
   void accumulate_gradient(B& b, const table_rows& rows, const draws<B, T>& z, const matrix_t<B, T>& coefficients) {
+    check(b, rows, z);
     const B& view = b;
     b.run(z.groups().queries(),
           detail::table_likelihood_gradient_program<T>{view.view(std::as_const(logits_)),
@@ -198,8 +208,19 @@ class table_generator {
   }
 
  private:
+  void check(B& b, const table_rows& rows, const draws<B, T>& z) const {
+    require_queries(rows, z.groups(), "table_generator");
+    const index_t known = std::as_const(b).view(answers_).rows;
+    if (rows.first < 0 || rows.first + rows.count > known || z.select() != select_) {
+      throw shape_error("table_generator: rows " + std::to_string(rows.first) + " to " +
+                        std::to_string(rows.first + rows.count) + " of " + std::to_string(known) + ", rankings of " +
+                        std::to_string(z.select()) + " documents, expected " + std::to_string(select_));
+    }
+  }
+
   B* backend_;
   index_t documents_;
+  index_t select_;
   index_t lists_;
   matrix_t<B, T> logits_;
   matrix_t<B, T> gradient_;

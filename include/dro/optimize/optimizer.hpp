@@ -163,13 +163,14 @@ class optimizer {
   template <trainable Model>
   void prepare(B& b, Model& model) {
     const bool first = !prepared_;
+    std::vector<matrix_t<B, T>> fresh;  // becomes the memory only if every parameter is in order
     std::size_t number = 0;
     index_t blocks = 0;
     model.for_each_parameter([&](matrix_view<T> value, matrix_view<T> gradient) {
       require_shape(gradient, value.rows, value.cols, "optimizer: gradient");
       const index_t elements = value.rows * value.cols;
       if (first) {
-        states_.push_back(make_filled<T>(b, elements, Rule::states, T(0)));
+        fresh.push_back(make_filled<T>(b, elements, Rule::states, T(0)));
       } else if (number >= states_.size() || b.view(states_[number]).rows != elements) {
         throw shape_error("optimizer: parameter " + std::to_string(number) + " is " +
                           detail::shape_text(value.rows, value.cols) + ", other than at the first step");
@@ -177,13 +178,14 @@ class optimizer {
       blocks += detail::block_count(elements);
       ++number;
     });
+    if (first) {
+      states_ = std::move(fresh);
+      squares_ = b.template make<T>(1, blocks);
+      prepared_ = true;
+    }
     if (number != states_.size()) {
       throw shape_error("optimizer: the model has " + std::to_string(number) + " parameter matrices, it had " +
                         std::to_string(states_.size()));
-    }
-    if (first) {
-      squares_ = b.template make<T>(1, blocks);
-      prepared_ = true;
     }
   }
 

@@ -17,7 +17,7 @@ struct random_source {
   std::uint64_t seed = 0;
   const std::uint32_t* step = nullptr;
 
-  [[nodiscard]] DRO_HOST_DEVICE random_key key() const { return {seed, *step}; }
+  [[nodiscard]] DRO_HOST_DEVICE random_key key() const { return {seed, step == nullptr ? 0U : *step}; }
 };
 
 namespace detail {

@@ -225,6 +225,9 @@ class autoregressive_selector {
   template <host_executed B, class Queries>
   void accumulate_score_gradient(B& b, const Queries& queries, const matrix_t<B, double>& d_scores) {
     const auto count = static_cast<index_t>(std::size(queries));
+    index_t documents = 0;
+    for (index_t q = 0; q < count; ++q) documents = std::max(documents, scorer_.document_count(queries[q]));
+    require_shape(b.view(d_scores), count, documents, "accumulate_score_gradient: d_scores");
     accumulate_by_query(b, count, [this, queries, d = b.view(d_scores)](index_t q, std::span<double> gradient) {
       std::vector<double> row(static_cast<std::size_t>(scorer_.document_count(queries[q])));
       for (std::size_t j = 0; j < row.size(); ++j) row[j] = d(q, static_cast<index_t>(j));

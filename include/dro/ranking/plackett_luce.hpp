@@ -181,7 +181,7 @@ struct plackett_luce_gradient_program {
     for (index_t i = 0; i < groups.size(query); ++i) {
       const T coefficient = coefficients(query, i);
       const index_t draw = groups.begin(query) + i;
-      if (coefficient == T(0) || !mark_chosen(team, rankings, draw, n, chosen)) continue;
+      if (coefficient == T(0) || select == 0 || !mark_chosen(team, rankings, draw, n, chosen)) continue;
       const T left = log_mass_left(team, scores, query, chosen);
       if (team.rank() == 0) {
         T mass = left;

@@ -36,7 +36,7 @@ struct uniform {
       }
     }
     if (const auto missing = record.find("gold_missing")) {
-      draft.set_gold_missing(static_cast<int>(missing->index(std::size_t{std::numeric_limits<int>::max()})));
+      draft.set_gold_missing(static_cast<int>(missing->index(std::size_t{1'000'000})));
     }
     for (std::size_t i = 0; i < documents.size(); ++i) {
       const auto title = documents[i].find("title");
