@@ -24,12 +24,12 @@ tree="$(cd -- "$tree" && pwd)"
 mount -t proc proc "$tree/proc"
 trap 'umount "$tree/proc"' EXIT
 cp /etc/resolv.conf "$tree/etc/resolv.conf"
-git clone --quiet --no-hardlinks "file://$repository" "$tree/root/a clone"
+git clone --quiet --no-hardlinks "file://$repository" "$tree/srv/a clone"
 
 for command in examples/run.sh tests/run.sh examples/run.sh tests/run.sh; do
   start=$SECONDS
   echo "#### $command"
   chroot "$tree" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    http_proxy="${http_proxy-}" https_proxy="${https_proxy-}" "/root/a clone/$command"
+    http_proxy="${http_proxy-}" https_proxy="${https_proxy-}" "/srv/a clone/$command"
   echo "#### $command: $((SECONDS - start)) s"
 done
