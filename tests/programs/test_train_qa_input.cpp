@@ -51,6 +51,16 @@ TEST_CASE("options out of range") {
   CHECK(refusal({"--seeds", "0"}) == "train_qa: --seeds is 0, expected at least 1\n");
   CHECK(refusal({"--threads", "-1"}) == "train_qa: --threads is -1, expected at least 0\n");
   CHECK(refusal({"--seed", "-1"}).starts_with("--seed: is -1, expected at least 0\n"));
+  CHECK(refusal({"--samples", "1000000000000"}) == "train_qa: --samples is 1000000000000, expected at most 4096\n");
+  CHECK(refusal({"--seeds", "1000000000"}) == "train_qa: --seeds is 1000000000, expected at most 10000\n");
+  CHECK(refusal({"--threads", "2147483647"}) == "train_qa: --threads is 2147483647, expected at most 4096\n");
+}
+
+TEST_CASE("a method that needs gold documents where there are none") {
+  const temporary_folder folder;
+  const std::string path = folder.write("questions", record("1") + record("2") + record("3"));
+  CHECK(refusal({"--train", path, "--method", "gold-supervised", "--select", "1"}) ==
+        "train_qa: --method gold-supervised: no question of " + path + " has gold documents (supporting)\n");
 }
 
 TEST_CASE("an unknown method lists those there are") {
