@@ -113,7 +113,8 @@ TEST_CASE("report.json shows what was chosen and answered before and after") {
       for (const json& document : example[when]["documents"]) {
         bool among_gold = false;
         for (const auto j : q.supporting) {
-          among_gold = among_gold || q.documents[static_cast<std::size_t>(j)].title == document.at("title").get<std::string>();
+          among_gold =
+              among_gold || q.documents[static_cast<std::size_t>(j)].title == document.at("title").get<std::string>();
         }
         CHECK(document.at("gold") == among_gold);
       }
