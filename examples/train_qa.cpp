@@ -47,6 +47,10 @@ void prepare_output(const qa::options& o) {
   std::filesystem::create_directories(o.out, failure);
   if (failure) throw dro::file_error(o.out.string(), "cannot be made: " + failure.message());
   if (!std::filesystem::is_directory(o.out)) throw dro::file_error(o.out.string(), "is not a folder");
+  // What a run that was killed in the middle of a write left behind.
+  for (const auto& entry : std::filesystem::directory_iterator(o.out, failure)) {
+    if (entry.path().extension() == ".part") std::filesystem::remove(entry.path(), failure);
+  }
   const std::filesystem::path probe = o.out / ".writable";
   dro::data::write_file_atomically(probe, {});
   std::filesystem::remove(probe, failure);
