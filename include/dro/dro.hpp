@@ -19,8 +19,12 @@
 #include <dro/estimate/importance_weights.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
+#include <dro/gradient/baseline.hpp>
 #include <dro/gradient/coefficients.hpp>
 #include <dro/gradient/document_independent.hpp>
+#include <dro/gradient/evidence.hpp>
+#include <dro/gradient/expected_reward.hpp>
+#include <dro/gradient/importance_weighted_bound.hpp>
 #include <dro/gradient/objective.hpp>
 #include <dro/model/concepts.hpp>
 #include <dro/model/host_generator.hpp>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The expected log-likelihood names the baseline it takes.
-// EXPECT: dro: the expected log-likelihood objective takes baseline::leave_one_out (the default)
-#include <dro/gradient/objective.hpp>
+// EXPECT: dro: the expected log-likelihood takes baseline::leave_one_out (the default), none, group_mean, 
+#include <dro/gradient/evidence.hpp>
+#include <dro/gradient/expected_reward.hpp>
 
 #ifdef DRO_COMPILE_FAIL_CONTROL
 const dro::expected_log_likelihood<> target{};

@@ -6,6 +6,7 @@
 
 #include <dro/backend/host.hpp>
 #include <dro/em/m_step.hpp>
+#include <dro/gradient/evidence.hpp>
 
 namespace {
 

@@ -8,6 +8,8 @@
 
 #include <dro/backend/host.hpp>
 #include <dro/gradient/coefficients.hpp>
+#include <dro/gradient/evidence.hpp>
+#include <dro/gradient/expected_reward.hpp>
 
 #include "support/exact_world.hpp"
 

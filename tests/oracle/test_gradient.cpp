@@ -8,6 +8,8 @@
 #include <dro/backend/host.hpp>
 #include <dro/em/e_step.hpp>
 #include <dro/em/m_step.hpp>
+#include <dro/gradient/evidence.hpp>
+#include <dro/gradient/expected_reward.hpp>
 #include <dro/optimize/optimizer.hpp>
 #include <dro/ranking/enumerate.hpp>
 

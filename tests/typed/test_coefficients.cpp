@@ -7,6 +7,8 @@
 #include <doctest/doctest.h>
 
 #include <dro/gradient/coefficients.hpp>
+#include <dro/gradient/evidence.hpp>
+#include <dro/gradient/expected_reward.hpp>
 
 #include "support/backends.hpp"
 #include "support/matrices.hpp"

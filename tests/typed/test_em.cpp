@@ -8,6 +8,7 @@
 #include <dro/em/e_step.hpp>
 #include <dro/em/m_step.hpp>
 #include <dro/em/totals.hpp>
+#include <dro/gradient/evidence.hpp>
 #include <dro/models/table.hpp>
 #include <dro/optimize/optimizer.hpp>
 #include <dro/ranking/enumerate.hpp>

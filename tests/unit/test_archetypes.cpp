@@ -10,6 +10,8 @@
 #include <dro/backend/host.hpp>
 #include <dro/backend/testing.hpp>
 #include <dro/em/em.hpp>
+#include <dro/gradient/evidence.hpp>
+#include <dro/gradient/expected_reward.hpp>
 #include <dro/model/archetypes.hpp>
 #include <dro/model/item_batch.hpp>
 #include <dro/models/question_models.hpp>

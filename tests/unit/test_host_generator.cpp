@@ -12,6 +12,7 @@
 #include <dro/backend/host.hpp>
 #include <dro/backend/testing.hpp>
 #include <dro/em/em.hpp>
+#include <dro/gradient/evidence.hpp>
 #include <dro/model/concepts.hpp>
 #include <dro/model/host_generator.hpp>
 #include <dro/model/item_batch.hpp>

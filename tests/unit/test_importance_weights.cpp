@@ -100,7 +100,7 @@ TEST_CASE("memory that is not the backend's own: a strided view and Eigen blocks
 }
 
 TEST_CASE("every status has a word") {
-  const char* words[] = {"ok", "impossible", "not a number", "unbounded", "degenerate"};
+  const char* words[] = {"ok", "impossible", "not a number", "unbounded", "degenerate", "support"};
   for (int s = 0; s < dro::status_count; ++s) {
     CHECK(std::string(dro::to_string(static_cast<dro::status>(s))) == words[s]);
   }

@@ -14,6 +14,7 @@
 #include <dro/em/callbacks.hpp>
 #include <dro/em/em.hpp>
 #include <dro/em/training_loop.hpp>
+#include <dro/gradient/evidence.hpp>
 #include <dro/model/item_batch.hpp>
 #include <dro/models/table.hpp>
 #include <dro/optimize/optimizer.hpp>

@@ -29,8 +29,7 @@ struct e_step_result {
 
   /// Views of the log-probabilities, for `coefficients` and other estimators.
   [[nodiscard]] scored_draws<T> scores(B& b) const {
-    const matrix_t<B, T>& prior = selector_drew ? z.log_proposal() : log_selector;
-    return off_policy(b, prior, log_likelihood, z.log_proposal(), z.groups());
+    return selector_drew ? on_policy(b, log_likelihood, z) : off_policy(b, log_selector, log_likelihood, z);
   }
 };
 

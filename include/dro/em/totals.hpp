@@ -18,7 +18,7 @@
 
 namespace dro {
 
-/// Means over the queries whose status was ok (NaN if there was none), and how many queries had which status.
+/// Means over the queries that took part in the step (NaN if none did), and how many queries had which status.
 struct step_summary {
   double evidence = 0;               ///< mean of log (1/m) Σ w, nats
   double elbo = 0;                   ///< mean of (1/m) Σ log w, nats; −inf if a sample had weight 0
@@ -30,11 +30,13 @@ struct step_summary {
 
   /// Queries of this status.
   [[nodiscard]] std::int64_t count(status s) const { return queries[static_cast<std::size_t>(s)]; }
+  /// Queries that took part in the step.
+  [[nodiscard]] std::int64_t used() const { return count(status::ok) + count(status::support); }
   /// Queries whose coefficients were 0 because of numerical trouble.
   [[nodiscard]] std::int64_t flagged() const {
     std::int64_t sum = 0;
     for (const std::int64_t n : queries) sum += n;
-    return sum - count(status::ok);
+    return sum - used();
   }
 };
 
@@ -53,8 +55,9 @@ struct add_totals_program {
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const auto is = [&](index_t q, status s) { return status_of(q, 0) == static_cast<std::int32_t>(s); };
     const auto add = [&](index_t where, auto&& value) {
-      const double sum = team.template sum<double>(
-          groups.queries(), [&](index_t q) { return is(q, status::ok) ? static_cast<double>(value(q)) : 0.0; });
+      const double sum = team.template sum<double>(groups.queries(), [&](index_t q) {
+        return is_used(static_cast<status>(status_of(q, 0))) ? static_cast<double>(value(q)) : 0.0;
+      });
       if (team.rank() == 0) totals(0, where) += sum;
     };
     add(0, [&](index_t q) { return evidence(q, 0); });
@@ -101,8 +104,8 @@ class step_totals {
     for (int k = 0; k < status_count; ++k) {
       s.queries[static_cast<std::size_t>(k)] = static_cast<std::int64_t>(sums(0, detail::summed_values + k));
     }
-    const auto n = static_cast<double>(s.count(status::ok));
-    // 0 / 0 where no query was ok: there is no mean.
+    const auto n = static_cast<double>(s.used());
+    // 0 / 0 where no query was used: there is no mean.
     s.evidence = sums(0, 0) / n;
     s.elbo = sums(0, 1) / n;
     s.effective_sample_size = sums(0, 2) / n;

@@ -10,6 +10,7 @@
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/ranking/draws.hpp>
 
 namespace dro {
 
@@ -29,13 +30,21 @@ class scored_draws {
         rows_(rows),
         cols_(cols) {}
 
+  /// The same draws with how they hang together, and how often each counts (an empty view: once).
+  [[nodiscard]] scored_draws with(const draw_traits& traits, grouped_view<const T> multiplicity) const {
+    scored_draws s = *this;
+    s.traits_ = traits;
+    s.multiplicity_ = multiplicity;
+    return s;
+  }
+
   /// log ρ = log p(z|x) − log q(z); exactly 0 where the selector itself drew, and −inf for a draw that both call
   /// impossible (a ranking that could not be completed).
   [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t query, index_t i) const {
     if (!log_selector_) return T(0);
     constexpr T impossible = -std::numeric_limits<T>::infinity();
     const T prior = log_selector_(query, i);
-    const T proposal = log_proposal_(query, i);
+    const T proposal = log_proposal_ ? log_proposal_(query, i) : prior;
     return prior == impossible && proposal == impossible ? impossible : prior - proposal;
   }
   /// log p(y|x,d_z).
@@ -44,7 +53,17 @@ class scored_draws {
   [[nodiscard]] DRO_HOST_DEVICE T log_weight(index_t query, index_t i) const {
     return log_ratio(query, i) + log_likelihood_(query, i);
   }
+  /// log p(z|x); of draws by the selector itself only where it was given.
+  [[nodiscard]] DRO_HOST_DEVICE T log_selector(index_t query, index_t i) const { return log_selector_(query, i); }
+  [[nodiscard]] DRO_HOST_DEVICE bool has_log_selector() const { return static_cast<bool>(log_selector_); }
+  /// Whether the selector drew with the parameters it has now, so that p(z|x) and q(z) cancel.
+  [[nodiscard]] DRO_HOST_DEVICE bool is_on_policy() const { return !log_proposal_; }
   [[nodiscard]] DRO_HOST_DEVICE index_t size(index_t query) const { return groups_.size(query); }
+  /// How many equal draws draw i stands for; one that stands for none is passed over, whatever its values.
+  [[nodiscard]] DRO_HOST_DEVICE T count(index_t query, index_t i) const {
+    return multiplicity_ ? multiplicity_(query, i) : T(1);
+  }
+  [[nodiscard]] DRO_HOST_DEVICE const draw_traits& traits() const { return traits_; }
 
   [[nodiscard]] const grouping& groups() const { return groups_; }
   /// Shape in which values for each draw are returned: that of log_likelihood.
@@ -55,10 +74,22 @@ class scored_draws {
   grouped_view<const T> log_selector_;
   grouped_view<const T> log_likelihood_;
   grouped_view<const T> log_proposal_;
+  grouped_view<const T> multiplicity_;
   grouping groups_;
+  draw_traits traits_;
   index_t rows_;
   index_t cols_;
 };
+
+namespace detail {
+
+template <class B, class T>
+[[nodiscard]] grouped_view<const T> multiplicity_of(const B& b, const draws<B, T>& z) {
+  if (!z.has_multiplicity()) return {};
+  return {b.view(z.multiplicity()), z.groups(), "multiplicity"};
+}
+
+}  // namespace detail
 
 /// Draws made by the selector itself with its current parameters: p(z|x) and q(z) cancel, so only
 /// `log_likelihood` = log p(y|x,d_z) is needed. It is flat, [draws × 1], or a table [queries × samples].
@@ -74,6 +105,17 @@ template <backend B, viewable<B> M>
 [[nodiscard]] auto on_policy(B& b, const M& log_likelihood) {
   const auto table = detail::view_of(b, log_likelihood);
   return on_policy(b, log_likelihood, grouping::uniform(table.rows, table.cols));
+}
+
+/// The same for `z`, drawn by the selector: its log q is log p(z|x).
+template <backend B, viewable<B> M, class T>
+[[nodiscard]] scored_draws<T> on_policy(B& b, const M& log_likelihood, const draws<B, T>& z) {
+  const B& view = b;
+  const grouping& groups = z.groups();
+  const matrix_view<const T> likelihood = detail::view_of(b, log_likelihood);
+  return scored_draws<T>({view.view(z.log_proposal()), groups, "log_selector"}, {likelihood, groups, "log_likelihood"},
+                         {}, groups, likelihood.rows, likelihood.cols)
+      .with(z.traits(), detail::multiplicity_of(b, z));
 }
 
 /// Draws made by any proposal q: `log_selector` = log p(z|x), `log_likelihood` = log p(y|x,d_z) and `log_proposal` =
@@ -94,6 +136,14 @@ template <backend B, viewable<B> S, viewable<B> G, viewable<B> Q>
 [[nodiscard]] auto off_policy(B& b, const S& log_selector, const G& log_likelihood, const Q& log_proposal) {
   const auto table = detail::view_of(b, log_likelihood);
   return off_policy(b, log_selector, log_likelihood, log_proposal, grouping::uniform(table.rows, table.cols));
+}
+
+/// The same for `z` and the log q it carries.
+template <backend B, viewable<B> S, viewable<B> G, class T>
+[[nodiscard]] scored_draws<T> off_policy(B& b, const S& log_selector, const G& log_likelihood, const draws<B, T>& z) {
+  const B& view = b;
+  return off_policy(b, log_selector, log_likelihood, view.view(z.log_proposal()), z.groups())
+      .with(z.traits(), detail::multiplicity_of(b, z));
 }
 
 }  // namespace dro

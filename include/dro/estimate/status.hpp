@@ -8,6 +8,8 @@
 
 #include <cstdint>
 
+#include <dro/config.hpp>
+
 namespace dro {
 
 /// Kept as std::int32_t, [queries × 1], in the backend's memory.
@@ -17,9 +19,14 @@ enum class status : std::int32_t {
   not_a_number = 2,  ///< some log-probability is NaN
   unbounded = 3,   ///< some log-weight is +inf: a log-likelihood of +inf, or a draw that its proposal calls impossible
   degenerate = 4,  ///< too few samples for what was asked (leave-one-out over one sample), or no sample at all
+  support =
+      5,  ///< the proposal does not cover the selector (it was truncated): used, but biased and without a baseline
 };
 
-inline constexpr int status_count = 5;
+inline constexpr int status_count = 6;
+
+/// Whether a query in this status takes part in the step; in any other its coefficients are 0.
+[[nodiscard]] DRO_HOST_DEVICE constexpr bool is_used(status s) { return s == status::ok || s == status::support; }
 
 /// The status as a word.
 [[nodiscard]] constexpr const char* to_string(status s) {
@@ -34,6 +41,8 @@ inline constexpr int status_count = 5;
       return "unbounded";
     case status::degenerate:
       return "degenerate";
+    case status::support:
+      return "support";
   }
   return "unknown";
 }

@@ -5,11 +5,11 @@
 /// \file
 /// What an M-step maximises, as types. An objective turns the scored draws of one query into two sets of coefficients:
 /// c for the selector, whose gradient is Σ c_i ∇ log p(z_i|x), and c′ for the generator, Σ c′_i ∇ log p(y|x,d_{z_i}).
-/// Coefficients point uphill. A baseline lowers the variance of c; c′ never carries one.
+/// Coefficients point uphill. A baseline lowers the variance of c; c′ never carries one. The objectives that the
+/// library brings: evidence.hpp, importance_weighted_bound.hpp, expected_reward.hpp, and regularised.hpp around any.
 
 #include <concepts>
-#include <limits>
-#include <type_traits>
+#include <string>
 
 #include <dro/backend/grouping.hpp>
 #include <dro/config.hpp>
@@ -19,123 +19,89 @@
 
 namespace dro {
 
-namespace baseline {
-/// c_i as it is.
-struct none {};
-/// The selector's own share ρ̄_i is taken off, so that the coefficients of a query sum to 0.
-struct centred {};
-/// The mean reward of the query's other samples is taken off.
-struct leave_one_out {};
-}  // namespace baseline
-
-/// The draws of one query as an objective sees them.
+/// The draws of one query as an objective sees them. Draw i stands for count(i) equal ones; m = Σ count.
 template <class T>
-struct query_draws {
-  const scored_draws<T>& scores;
-  const grouped_view<const T>& weights;
-  index_t query;
+class query_draws {
+ public:
+  DRO_HOST_DEVICE query_draws(const scored_draws<T>& scores, const grouped_view<const T>& weights, index_t query,
+                              T samples)
+      : scores_(scores), weights_(weights), query_(query), samples_(samples) {}
 
-  [[nodiscard]] DRO_HOST_DEVICE index_t size() const { return scores.size(query); }
+  [[nodiscard]] DRO_HOST_DEVICE index_t query() const { return query_; }
+  [[nodiscard]] DRO_HOST_DEVICE index_t size() const { return scores_.size(query_); }
+  /// m.
+  [[nodiscard]] DRO_HOST_DEVICE T samples() const { return samples_; }
+  [[nodiscard]] DRO_HOST_DEVICE T count(index_t i) const { return scores_.count(query_, i); }
+  /// Draws of the block that draw i belongs to: [first, last). Other blocks are independent of it.
+  [[nodiscard]] DRO_HOST_DEVICE index_t block() const { return scores_.traits().block; }
+  /// Whether the proposal covers the selector; if not, E_q[ρ ∇ log p] is not 0 and a baseline would add bias.
+  [[nodiscard]] DRO_HOST_DEVICE bool covers() const { return scores_.traits().covers; }
+  /// Whether the selector itself drew, with the parameters it has now.
+  [[nodiscard]] DRO_HOST_DEVICE bool on_policy() const { return scores_.is_on_policy(); }
+
   /// log p(z_i|x) − log q(z_i), nats.
-  [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t i) const { return scores.log_ratio(query, i); }
+  [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t i) const { return scores_.log_ratio(query_, i); }
+  /// ρ_i = p(z_i|x) / q(z_i).
+  [[nodiscard]] DRO_HOST_DEVICE T ratio(index_t i) const { return math::exp(log_ratio(i)); }
+  /// log p(z_i|x), nats, where scored_draws has it (draws::on_policy of bare likelihoods do not).
+  [[nodiscard]] DRO_HOST_DEVICE T log_selector(index_t i) const { return scores_.log_selector(query_, i); }
   /// log p(y|x,d_{z_i}), nats.
-  [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t i) const { return scores.log_likelihood(query, i); }
-  /// Self-normalised importance weight w̄_i.
-  [[nodiscard]] DRO_HOST_DEVICE T weight(index_t i) const { return weights(query, i); }
-};
+  [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t i) const { return scores_.log_likelihood(query_, i); }
+  /// log w_i = log ρ_i + log p(y|x,d_{z_i}), nats.
+  [[nodiscard]] DRO_HOST_DEVICE T log_weight(index_t i) const { return scores_.log_weight(query_, i); }
+  /// Self-normalised importance weight w̄_i of all copies of draw i.
+  [[nodiscard]] DRO_HOST_DEVICE T weight(index_t i) const { return weights_(query_, i); }
 
-/// The evidence log p(y|x), estimated with self-normalised weights: DRO (Shi et al. 2025). Bias O(1/m).
-template <class Baseline = baseline::centred>
-struct evidence {
-  static_assert(!std::is_same_v<Baseline, Baseline>,
-                "dro: the evidence objective takes baseline::centred (the default) or baseline::none");
-};
-
-/// c_i = c′_i = w̄_i: the M-step of the paper, re-weighted maximum likelihood. A lower bound is maximised, so the
-/// coefficients stay valid over any number of gradient steps.
-template <>
-struct evidence<baseline::none> {
-  static constexpr const char* name = "evidence, no baseline";
-  static constexpr index_t least_samples = 1;
-  static constexpr bool valid_over_steps = true;
-
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
-    team.for_each(draws.size(), [&](index_t i) { out(i, draws.weight(i), draws.weight(i)); });
-    return status::ok;
-  }
-};
-
-/// c_i = w̄_i − ρ̄_i with ρ̄ the self-normalised ratios p(z|x)/q(z), which is 1/m where the selector drew; c′_i = w̄_i.
-/// Centring leaves the on-policy mean unchanged, since E Σ ∇ log p(z_i|x) = 0. Valid for one gradient step: held
-/// fixed, the coefficients are an objective without an upper bound.
-template <>
-struct evidence<baseline::centred> {
-  static constexpr const char* name = "evidence, centred";
-  static constexpr index_t least_samples = 1;
-  static constexpr bool valid_over_steps = false;
-
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
-    const index_t m = draws.size();
-    const T largest = team.max(m, -std::numeric_limits<T>::infinity(), [&](index_t i) { return draws.log_ratio(i); });
-    const T sum = team.template sum<T>(m, [&](index_t i) { return math::exp(draws.log_ratio(i) - largest); });
-    team.for_each(m, [&](index_t i) {
-      out(i, draws.weight(i) - math::exp(draws.log_ratio(i) - largest) / sum, draws.weight(i));
+  /// Σ count(i) f(i) over the draws that count.
+  template <class Team, class F>
+  [[nodiscard]] DRO_HOST_DEVICE T sum(Team& team, F&& f) const {
+    return team.template sum<T>(size(), [&](index_t i) {
+      const T n = count(i);
+      return n > T(0) ? n * f(i) : T(0);
     });
-    return status::ok;
   }
-};
-
-/// The expected log-likelihood E_z[log p(y|x,d_z)] under the selector: what a policy gradient with the log-likelihood
-/// as its reward maximises. A lower bound of the evidence, without the posterior's pull towards the good samples.
-template <class Baseline = baseline::leave_one_out>
-struct expected_log_likelihood {
-  static_assert(!std::is_same_v<Baseline, Baseline>,
-                "dro: the expected log-likelihood objective takes baseline::leave_one_out (the default)");
-};
-
-/// c_i = (ρ_i/m) (ℓ_i − Σ_{j≠i} ρ_j ℓ_j / (m − 1)), c′_i = ρ_i/m, with ℓ = log p(y|x,d_z): unbiased (Kool et al. 2019,
-/// "Buy 4 REINFORCE samples, get a baseline for free!"). Needs m ≥ 2. A sample with ℓ = −inf makes the query
-/// impossible. Valid for one gradient step.
-template <>
-struct expected_log_likelihood<baseline::leave_one_out> {
-  static constexpr const char* name = "expected log-likelihood, leave-one-out";
-  static constexpr index_t least_samples = 2;
-  static constexpr bool valid_over_steps = false;
-
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
-    constexpr T infinity = std::numeric_limits<T>::infinity();
-    const index_t m = draws.size();
-    const T others = static_cast<T>(m - 1);
-    const auto ratio = [&](index_t i) { return math::exp(draws.log_ratio(i)); };
-    const T best = team.max(m, -infinity, [&](index_t i) { return draws.log_likelihood(i); });
-    const T worst = -team.max(m, -infinity, [&](index_t i) { return -draws.log_likelihood(i); });
-    if (worst == -infinity) return status::impossible;
-    // ℓ = best + δ: the large common part drops out exactly where all ratios are 1.
-    const auto offset = [&](index_t i) { return draws.log_likelihood(i) - best; };
-    const T ratios = team.template sum<T>(m, ratio);
-    const T rewards = team.template sum<T>(m, [&](index_t i) { return ratio(i) * offset(i); });
-    team.for_each(m, [&](index_t i) {
-      const T rho = ratio(i);
-      const T common = best * (T(1) - (ratios - rho) / others);
-      const T own = offset(i) - (rewards - rho * offset(i)) / others;
-      out(i, rho / static_cast<T>(m) * (common + own), rho / static_cast<T>(m));
-    });
-    return status::ok;
+  /// Σ count(j) f(j) over the block of draw i if draws are dependent, f(i) if not: what leave-one-out leaves out.
+  template <class F>
+  [[nodiscard]] DRO_HOST_DEVICE T own(index_t i, F&& f) const {
+    if (block() == 1) return f(i);
+    T total = T(0);
+    const index_t first = i - i % block();
+    const index_t last = first + block() < size() ? first + block() : size();
+    for (index_t j = first; j < last; ++j) total += f(j);
+    return total;
   }
+
+ private:
+  const scored_draws<T>& scores_;
+  const grouped_view<const T>& weights_;
+  index_t query_;
+  T samples_;
 };
 
-/// An objective states its name, the fewest samples it is defined for, whether its coefficients may be kept over
-/// several gradient steps, and is called once for each query whose weights are fine, with a team, the query's draws and
-/// an output `out(i, c_i, c′_i)`. What it returns other than status::ok makes the query's coefficients 0.
+/// An objective states its name, the fewest independent blocks of draws it is defined for (samples, where all draws are
+/// independent), whether its coefficients may be kept over several gradient steps, and is called once for each query
+/// whose weights are fine, with a team, the query's draws and an output:
+///
+///     template <class T, class Team, class Out>
+///     status operator()(Team&, const query_draws<T>&, const Out& out) const;      // out(i, c_i, c′_i) for each draw
+///
+/// c_i and c′_i are those of all copies of draw i. An objective whose coefficients stand for e^L times themselves says
+/// so with out.log_scale(L). One that holds views of more inputs may have `void require(const grouping&) const`, which
+/// throws shape_error if they do not fit. A status that is not used (see dro::status) makes the query's coefficients 0.
 template <class O>
 concept objective = requires(const O& o) {
   { O::name } -> std::convertible_to<const char*>;
   { O::least_samples } -> std::convertible_to<index_t>;
   { O::valid_over_steps } -> std::convertible_to<bool>;
 };
+
+/// The name of an objective with that of its baseline, where it has one.
+template <objective O>
+[[nodiscard]] std::string objective_name() {
+  std::string name = O::name;
+  if constexpr (requires { O::baseline_name; }) name += std::string(", ") + O::baseline_name;
+  return name;
+}
 
 }  // namespace dro
 

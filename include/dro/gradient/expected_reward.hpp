@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_GRADIENT_EXPECTED_REWARD_HPP
+#define DRO_GRADIENT_EXPECTED_REWARD_HPP
+
+/// \file
+/// Objectives that are an expectation under the selector: of the likelihood of the answer, and of its logarithm.
+
+#include <limits>
+#include <type_traits>
+
+#include <dro/backend/grouping.hpp>
+#include <dro/config.hpp>
+#include <dro/estimate/status.hpp>
+#include <dro/gradient/baseline.hpp>
+#include <dro/gradient/objective.hpp>
+#include <dro/math/exp.hpp>
+
+namespace dro {
+
+namespace detail {
+
+/// c_i = n_i (ρ_i/m) (x_i − b_i) for the reward x_i = origin + offset(i), through emit(i, c_i).
+/// `known(v)` makes a reward of a baseline given as a log-likelihood.
+template <class Baseline, class T, class Team, class Offset, class Known, class Emit>
+DRO_HOST_DEVICE status reward_coefficients(const Baseline& subtract, Team& team, const query_draws<T>& draws, T origin,
+                                           const Offset& offset, const Known& known, const Emit& emit) {
+  const auto write = [&](index_t i, T advantage) {
+    const T n = draws.count(i);
+    emit(i, n > T(0) ? n * draws.ratio(i) / draws.samples() * advantage : T(0));
+  };
+  if constexpr (requires { subtract.at(index_t{}); }) {
+    // Where q does not cover p, E_q[ρ ∇ log p] is not 0, and whatever is taken off adds bias.
+    const T b = draws.covers() ? known(subtract.at(draws.query())) : T(0);
+    if (b != b) return status::not_a_number;
+    return baseline::none{}(team, draws, origin - b, offset, write);
+  } else if (!draws.covers()) {
+    return baseline::none{}(team, draws, origin, offset, write);
+  } else {
+    return subtract(team, draws, origin, offset, write);
+  }
+}
+
+}  // namespace detail
+
+/// The expected log-likelihood E_z[log p(y|x,d_z)] under the selector: what a policy gradient with the log-likelihood
+/// as its reward maximises. A lower bound of the evidence, without the posterior's pull towards the good samples.
+///
+/// c_i = (ρ_i/m) (ℓ_i − b_i), c′_i = ρ_i/m, with ℓ = log p(y|x,d_z). Unbiased with baseline::none, leave_one_out, value
+/// and variance_minimising, for which see baseline.hpp. A sample with ℓ = −inf makes the query impossible. Valid for
+/// one gradient step.
+template <class Baseline = baseline::leave_one_out>
+struct expected_log_likelihood {
+  static_assert(baseline::of_reward<Baseline>,
+                "dro: the expected log-likelihood takes baseline::leave_one_out (the default), none, group_mean, "
+                "group_normalised, value, greedy, moving_average or variance_minimising");
+  static constexpr const char* name = "expected log-likelihood";
+  static constexpr const char* baseline_name = Baseline::name;
+  static constexpr index_t least_samples = Baseline::least_samples;
+  static constexpr bool valid_over_steps = false;
+  [[no_unique_address]] Baseline subtract = {};
+
+  void require(const grouping& groups) const {
+    if constexpr (requires { subtract.require(groups); }) subtract.require(groups);
+  }
+
+  template <class T, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    const auto counts = [&](index_t i) { return draws.count(i) > T(0); };
+    // ℓ = best + δ: the large common part drops out exactly where all ratios are 1.
+    const T best =
+        team.max(draws.size(), -infinity, [&](index_t i) { return counts(i) ? draws.log_likelihood(i) : -infinity; });
+    const T worst =
+        -team.max(draws.size(), -infinity, [&](index_t i) { return counts(i) ? -draws.log_likelihood(i) : -infinity; });
+    if (worst == -infinity) return status::impossible;
+    return detail::reward_coefficients(
+        subtract, team, draws, best, [&](index_t i) { return draws.log_likelihood(i) - best; }, [](T v) { return v; },
+        [&](index_t i, T c) {
+          const T n = draws.count(i);
+          out(i, c, n > T(0) ? n * draws.ratio(i) / draws.samples() : T(0));
+        });
+  }
+};
+
+/// What the coefficients of the expected likelihood are relative to.
+enum class likelihood_scale {
+  absolute,   ///< e^{−log_offset} for every query: the objective itself, up to one factor
+  per_query,  ///< each query's largest likelihood: no underflow, but queries no longer have their weight in the sum
+};
+
+/// The expected likelihood E_z[p(y|x,d_z)] = p(y|x) under the selector, not its logarithm: a batch is ruled by the
+/// queries whose answers are likely already.
+///
+/// c_i = (ρ_i/m) (f_i − b_i), c′_i = ρ_i f_i/m, with f = p(y|x,d_z) (see baseline.hpp). f is far below the smallest
+/// number for long answers: coefficients are computed relative to the query's largest f and then stand for e^L times
+/// themselves, L the log_scale of `gradient_coefficients`. With baseline::none they are weights of a bounded objective
+/// and may be kept over several gradient steps.
+template <class Baseline = baseline::leave_one_out>
+struct expected_likelihood {
+  static_assert(baseline::of_reward<Baseline>,
+                "dro: the expected likelihood takes baseline::leave_one_out (the default), none, group_mean, "
+                "group_normalised, value, greedy, moving_average or variance_minimising");
+  static constexpr const char* name = "expected likelihood";
+  static constexpr const char* baseline_name = Baseline::name;
+  static constexpr index_t least_samples = Baseline::least_samples;
+  static constexpr bool valid_over_steps = std::is_same_v<Baseline, baseline::none>;
+  [[no_unique_address]] Baseline subtract = {};
+  likelihood_scale scale = likelihood_scale::absolute;
+  double log_offset = 0;  ///< nats added to every log-likelihood where the scale is absolute
+
+  void require(const grouping& groups) const {
+    if constexpr (requires { subtract.require(groups); }) subtract.require(groups);
+  }
+
+  template <class T, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+    constexpr T infinity = std::numeric_limits<T>::infinity();
+    T largest = team.max(draws.size(), -infinity,
+                         [&](index_t i) { return draws.count(i) > T(0) ? draws.log_likelihood(i) : -infinity; });
+    if constexpr (requires { subtract.at(index_t{}); }) {
+      const T known = subtract.at(draws.query());
+      largest = known > largest ? known : largest;
+    }
+    const bool is_absolute = scale == likelihood_scale::absolute;
+    // Normalised rewards have no unit left that could be put back.
+    const bool has_unit = !std::is_same_v<Baseline, baseline::group_normalised>;
+    const T factor = is_absolute && has_unit ? math::exp(largest + static_cast<T>(log_offset)) : T(1);
+    if (team.rank() == 0) out.log_scale(has_unit ? (is_absolute ? -static_cast<T>(log_offset) : largest) : T(0));
+    const auto likelihood = [&](index_t i) { return math::exp(draws.log_likelihood(i) - largest); };
+    return detail::reward_coefficients(
+        subtract, team, draws, T(0), likelihood, [&](T v) { return math::exp(v - largest); },
+        [&](index_t i, T c) {
+          const T n = draws.count(i);
+          const T own = n > T(0) ? n * draws.ratio(i) / draws.samples() * likelihood(i) : T(0);
+          out(i, factor * c, (is_absolute ? math::exp(largest + static_cast<T>(log_offset)) : T(1)) * own);
+        });
+  }
+};
+
+}  // namespace dro
+
+#endif
