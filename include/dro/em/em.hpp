@@ -41,9 +41,9 @@ struct em_run {
 /// Callbacks are those of training_loop, with a step_summary for each iteration; one that has
 /// `on_e_step(B&, const Batch&, const e_step_result&)`, too, is shown each E-step before its M-step. One read an
 /// iteration. Returns true if all iterations are done.
-template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
+template <backend B, class Selector, class Generator, query_source Source, class Target, class SelectorOptimizer,
           class GeneratorOptimizer, class... Callbacks>
-bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
+bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Target& target,
         SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
         em_run<B>& run, Callbacks&&... callbacks) {
   const auto show = [&](auto& callback, const auto& batch, const auto& e) {
@@ -63,9 +63,9 @@ bool em(B& b, Selector& selector, Generator& generator, const Source& source, co
 
 /// The same from beginning to end, for a run that nobody resumes: draws are seeded with `options.loop.seed`, as the
 /// shuffling is.
-template <backend B, class Selector, class Generator, query_source Source, objective Objective, class SelectorOptimizer,
+template <backend B, class Selector, class Generator, query_source Source, class Target, class SelectorOptimizer,
           class GeneratorOptimizer, class... Callbacks>
-bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Objective& target,
+bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Target& target,
         SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
         Callbacks&&... callbacks) {
   em_run<B> run(b, options.loop.seed);

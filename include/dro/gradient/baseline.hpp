@@ -13,9 +13,9 @@
 #include <concepts>
 #include <limits>
 
-#include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
 #include <dro/config.hpp>
+#include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/objective.hpp>
 
@@ -120,9 +120,9 @@ struct value {
   [[nodiscard]] DRO_HOST_DEVICE T at(index_t query) const {
     return log_likelihood(log_likelihood.rows == 1 ? 0 : query, 0);
   }
-  void require(const grouping& groups) const {
+  void require(const scored_draws<T>& scores) const {
     if (log_likelihood.rows == 1 && log_likelihood.cols == 1) return;
-    require_shape(log_likelihood, groups.queries(), 1, "baseline::value");
+    require_shape(log_likelihood, scores.groups().queries(), 1, "baseline::value");
   }
 };
 

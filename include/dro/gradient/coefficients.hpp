@@ -50,6 +50,8 @@ struct coefficients_program {
       to.selector(q, i) = to.scale * c;
       to.generator(q, i) = to.scale * c_generator;
     }
+    /// Adds to what the selector's coefficient is already.
+    DRO_HOST_DEVICE void add(index_t i, T c) const { to.selector(q, i) += to.scale * c; }
     DRO_HOST_DEVICE void log_scale(T nats) const { to.log_scale(q, 0) = nats; }
   };
 
@@ -90,7 +92,7 @@ template <backend B, class T, objective Objective>
                        (block > 1 ? " independent blocks of " + std::to_string(block) : ""));
   }
   require_shape(b.view(weights.status), groups.queries(), 1, "coefficients: status of the weights");
-  if constexpr (requires { target.require(groups); }) target.require(groups);
+  if constexpr (requires { target.require(scores); }) target.require(scores);
   const index_t divisor = query_count > 0 ? query_count : (groups.queries() > 0 ? groups.queries() : 1);
   gradient_coefficients<B, T> c{
       b.template make<T>(scores.rows(), scores.cols()), b.template make<T>(scores.rows(), scores.cols()),

@@ -8,8 +8,8 @@
 #include <limits>
 #include <type_traits>
 
-#include <dro/backend/grouping.hpp>
 #include <dro/config.hpp>
+#include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/baseline.hpp>
 #include <dro/gradient/objective.hpp>
@@ -52,15 +52,18 @@ template <class Baseline = baseline::leave_one_out>
 struct expected_log_likelihood {
   static_assert(baseline::of_reward<Baseline>,
                 "dro: the expected log-likelihood takes baseline::leave_one_out (the default), none, group_mean, "
-                "group_normalised, value, greedy, moving_average or variance_minimising");
+                "group_normalised, value or variance_minimising; for a greedy or moving-average baseline see "
+                "dro/em/baselines.hpp");
   static constexpr const char* name = "expected log-likelihood";
   static constexpr const char* baseline_name = Baseline::name;
   static constexpr index_t least_samples = Baseline::least_samples;
   static constexpr bool valid_over_steps = false;
+  static constexpr bool rewards_likelihood = false;  ///< whether the reward is p(y|x,d_z), else its logarithm
   [[no_unique_address]] Baseline subtract = {};
 
-  void require(const grouping& groups) const {
-    if constexpr (requires { subtract.require(groups); }) subtract.require(groups);
+  template <class T>
+  void require(const scored_draws<T>& scores) const {
+    if constexpr (requires { subtract.require(scores); }) subtract.require(scores);
   }
 
   template <class T, class Team, class Out>
@@ -99,17 +102,20 @@ template <class Baseline = baseline::leave_one_out>
 struct expected_likelihood {
   static_assert(baseline::of_reward<Baseline>,
                 "dro: the expected likelihood takes baseline::leave_one_out (the default), none, group_mean, "
-                "group_normalised, value, greedy, moving_average or variance_minimising");
+                "group_normalised, value or variance_minimising; for a greedy or moving-average baseline see "
+                "dro/em/baselines.hpp");
   static constexpr const char* name = "expected likelihood";
   static constexpr const char* baseline_name = Baseline::name;
   static constexpr index_t least_samples = Baseline::least_samples;
   static constexpr bool valid_over_steps = std::is_same_v<Baseline, baseline::none>;
+  static constexpr bool rewards_likelihood = true;
   [[no_unique_address]] Baseline subtract = {};
   likelihood_scale scale = likelihood_scale::absolute;
   double log_offset = 0;  ///< nats added to every log-likelihood where the scale is absolute
 
-  void require(const grouping& groups) const {
-    if constexpr (requires { subtract.require(groups); }) subtract.require(groups);
+  template <class T>
+  void require(const scored_draws<T>& scores) const {
+    if constexpr (requires { subtract.require(scores); }) subtract.require(scores);
   }
 
   template <class T, class Team, class Out>

@@ -86,8 +86,9 @@ class query_draws {
 ///     status operator()(Team&, const query_draws<T>&, const Out& out) const;      // out(i, c_i, c′_i) for each draw
 ///
 /// c_i and c′_i are those of all copies of draw i. An objective whose coefficients stand for e^L times themselves says
-/// so with out.log_scale(L). One that holds views of more inputs may have `void require(const grouping&) const`, which
-/// throws shape_error if they do not fit. A status that is not used (see dro::status) makes the query's coefficients 0.
+/// so with out.log_scale(L). out.add(i, c) adds to c_i afterwards. One that holds views of more inputs may have `void
+/// require(const scored_draws<T>&) const`, which throws shape_error if they do not fit. A status that is not used (see
+/// dro::status) makes the query's coefficients 0.
 template <class O>
 concept objective = requires(const O& o) {
   { O::name } -> std::convertible_to<const char*>;

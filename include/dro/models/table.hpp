@@ -33,6 +33,22 @@ struct table_rows {
   [[nodiscard]] std::size_t size() const { return static_cast<std::size_t>(count); }
 };
 
+namespace detail {
+
+template <class T>
+struct add_rows_program {
+  matrix_view<const T> source;
+  matrix_view<T> target;
+  bool keep;  // whether what is in the target stays
+
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
+    team.for_each(target.cols, [&](index_t j) { target(row, j) = (keep ? target(row, j) : T(0)) + source(row, j); });
+  }
+};
+
+}  // namespace detail
+
 /// Plackett–Luce selector whose parameters are the scores themselves, [queries × documents].
 template <backend B, class T = double>
 class table_selector {
@@ -63,6 +79,20 @@ class table_selector {
     accumulate_plackett_luce_gradient(b, part(std::as_const(b).view(scores_), rows),
                                       std::as_const(b).view(z.rankings()), z.groups(), coefficients,
                                       part(b.view(gradient_), rows));
+  }
+
+  /// The scores of these queries, [queries × documents].
+  [[nodiscard]] matrix_t<B, T> scores(B& b, const table_rows& rows) const {
+    const auto source = part(std::as_const(b).view(scores_), rows);
+    auto out = b.template make<T>(source.rows, source.cols);
+    b.run(source.rows, detail::add_rows_program<T>{source, b.view(out), false});
+    return out;
+  }
+
+  void accumulate_score_gradient(B& b, const table_rows& rows, const matrix_t<B, T>& d_scores) {
+    const auto target = part(b.view(gradient_), rows);
+    require_shape(std::as_const(b).view(d_scores), target.rows, target.cols, "table_selector: d_scores");
+    b.run(target.rows, detail::add_rows_program<T>{std::as_const(b).view(d_scores), target, true});
   }
 
   template <class F>

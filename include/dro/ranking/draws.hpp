@@ -107,6 +107,17 @@ class draws {
   /// Empty where nothing was truncated.
   [[nodiscard]] const matrix_t<B, T>& log_kept() const { return log_kept_; }
 
+  /// For draws without replacement: log of the proposal's mass on the rankings that were not drawn, nats, [queries × 1].
+  /// Throws shape_error.
+  void set_log_unsampled(B& b, matrix_t<B, T> log_unsampled) {
+    require_shape(b.view(log_unsampled), groups_.queries(), 1, "draws: log_unsampled");
+    log_unsampled_ = std::move(log_unsampled);
+    has_log_unsampled_ = true;
+  }
+  /// Whether the draws of a query are distinct rankings, drawn one after the other without putting any back.
+  [[nodiscard]] bool has_log_unsampled() const { return has_log_unsampled_; }
+  [[nodiscard]] const matrix_t<B, T>& log_unsampled() const { return log_unsampled_; }
+
  private:
   void check(B& b) {
     const auto view = b.view(rankings_);
@@ -124,11 +135,13 @@ class draws {
   matrix_t<B, std::int32_t> offsets_;
   matrix_t<B, T> multiplicity_;
   matrix_t<B, T> log_kept_;
+  matrix_t<B, T> log_unsampled_;
   grouping groups_;
   draw_traits traits_;
   index_t select_ = 0;
   bool has_multiplicity_ = false;
   bool has_log_kept_ = false;
+  bool has_log_unsampled_ = false;
 };
 
 /// Throws shape_error unless there is one query for each group of draws; `who` begins the message.
