@@ -11,108 +11,22 @@
 #include <dro/gradient/evidence.hpp>
 #include <dro/gradient/expected_reward.hpp>
 
+#include "support/exact_moments.hpp"
 #include "support/exact_world.hpp"
 
 namespace {
 
 using dro::index_t;
+using test::difference;
+using test::evidence_gradient;
+using test::exact_moments;
 using test::exact_world;
+using test::from_proposal;
+using test::from_selector;
+using test::log_probability;
+using test::multisets;
+using test::norm;
 using test::real;
-
-/// Every way of drawing m of `kinds` rankings when order does not matter, as a sorted list of ranking numbers.
-std::vector<std::vector<std::size_t>> multisets(std::size_t kinds, std::size_t m) {
-  std::vector<std::vector<std::size_t>> all;
-  std::vector<std::size_t> pick(m, 0);
-  while (true) {
-    all.push_back(pick);
-    std::size_t i = m;
-    while (i > 0 && pick[i - 1] + 1 == kinds) --i;
-    if (i == 0) return all;
-    const std::size_t next = pick[i - 1] + 1;
-    for (std::size_t j = i - 1; j < m; ++j) pick[j] = next;
-  }
-}
-
-/// log of the probability of a multiset of m independent draws: m! / Π count! · Π q.
-real log_probability(const std::vector<std::size_t>& multiset, const std::vector<real>& log_q) {
-  real total = std::lgamma(static_cast<real>(multiset.size()) + 1);
-  real run = 0;
-  for (std::size_t i = 0; i < multiset.size(); ++i) {
-    run = i > 0 && multiset[i] == multiset[i - 1] ? run + 1 : 1;
-    total += log_q[multiset[i]] - std::log(run);
-  }
-  return total;
-}
-
-/// Mean and total variance of Σ c_i ∇ log p(z_i|x) over the scores, and the mean of Σ c′_i at each ranking.
-struct moments {
-  std::vector<real> mean, generator_mean;
-  real variance = 0;
-};
-
-/// Exact moments for m draws from q (log densities; the prior itself where the selector draws).
-template <class Objective>
-moments exact_moments(const exact_world& w, std::size_t m, const std::vector<real>& log_q, bool on_policy) {
-  dro::host_backend b(1);
-  const auto prior = w.log_prior(0);
-  const auto likelihood = w.log_likelihood(0);
-  const auto samples = multisets(prior.size(), m);
-  const auto count = static_cast<index_t>(samples.size());
-  const auto columns = static_cast<index_t>(m);
-  dro::host_matrix<double> p(count, columns);
-  dro::host_matrix<double> l(count, columns);
-  dro::host_matrix<double> q(count, columns);
-  for (index_t s = 0; s < count; ++s) {
-    for (index_t i = 0; i < columns; ++i) {
-      const std::size_t z = samples[static_cast<std::size_t>(s)][static_cast<std::size_t>(i)];
-      p(s, i) = static_cast<double>(prior[z]);
-      l(s, i) = static_cast<double>(likelihood[z]);
-      q(s, i) = static_cast<double>(log_q[z]);
-    }
-  }
-  const auto scores = on_policy ? dro::on_policy(b, l) : dro::off_policy(b, p, l, q);
-  const auto weights = dro::importance_weights(b, scores);
-  const auto c = dro::coefficients(b, Objective{}, scores, weights, 1);
-
-  std::vector<std::vector<real>> score;
-  for (const auto& z : w.rankings) score.push_back(test::plackett_luce_score(test::row(w.scores, 0), z));
-  moments result;
-  result.mean.assign(score[0].size(), 0);
-  result.generator_mean.assign(prior.size(), 0);
-  real second = 0;
-  for (index_t s = 0; s < count; ++s) {
-    const auto& sample = samples[static_cast<std::size_t>(s)];
-    const real probability = std::exp(log_probability(sample, log_q));
-    std::vector<real> gradient(result.mean.size(), 0);
-    for (index_t i = 0; i < columns; ++i) {
-      const std::size_t z = sample[static_cast<std::size_t>(i)];
-      for (std::size_t j = 0; j < gradient.size(); ++j) gradient[j] += c.selector(s, i) * score[z][j];
-      result.generator_mean[z] += probability * c.generator(s, i);
-    }
-    for (std::size_t j = 0; j < gradient.size(); ++j) {
-      result.mean[j] += probability * gradient[j];
-      second += probability * gradient[j] * gradient[j];
-    }
-  }
-  result.variance = second;
-  for (const real g : result.mean) result.variance -= g * g;
-  return result;
-}
-
-std::vector<real> evidence_gradient(exact_world w) {
-  return test::central_differences(test::elements(w.scores), [&] { return w.log_evidence(0); });
-}
-
-std::vector<real> difference(std::vector<real> a, const std::vector<real>& b) {
-  for (std::size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
-  return a;
-}
-
-real norm(const std::vector<real>& x) {
-  real squares = 0;
-  for (const real v : x) squares += v * v;
-  return std::sqrt(squares);
-}
 
 using plain = dro::evidence<dro::baseline::none>;
 using centred = dro::evidence<dro::baseline::centred>;
@@ -139,16 +53,16 @@ TEST_CASE("the samples gone through are all of them") {
 TEST_CASE("one sample: the expected selector gradient of the evidence objectives is zero") {
   const exact_world w(3, 2, 1, 3, 91);
   CHECK(norm(evidence_gradient(w)) > 0.05);
-  DRO_CHECK_NEAR(norm(exact_moments<plain>(w, 1, w.log_prior(0), true).mean), 0, rounding);
-  DRO_CHECK_NEAR(norm(exact_moments<centred>(w, 1, w.log_prior(0), true).mean), 0, rounding);
+  DRO_CHECK_NEAR(norm(exact_moments<plain>(w, from_selector(w, 1)).mean), 0, rounding);
+  DRO_CHECK_NEAR(norm(exact_moments<centred>(w, from_selector(w, 1)).mean), 0, rounding);
 }
 
 TEST_CASE("centring leaves the on-policy mean as it is and lowers the variance") {
   for (const std::uint64_t seed : {91U, 92U, 93U}) {
     const exact_world w(3, 2, 1, 3, seed);
     for (const std::size_t m : {2U, 3U, 6U}) {
-      const auto a = exact_moments<plain>(w, m, w.log_prior(0), true);
-      const auto c = exact_moments<centred>(w, m, w.log_prior(0), true);
+      const auto a = exact_moments<plain>(w, from_selector(w, m));
+      const auto c = exact_moments<centred>(w, from_selector(w, m));
       CHECK(norm(a.mean) > 0.01);
       DRO_CHECK_NEAR(norm(difference(a.mean, c.mean)), 0, rounding);
       CHECK(c.variance < 0.7 * a.variance);
@@ -187,7 +101,7 @@ TEST_CASE("the bias of the evidence gradient is a/m + O(1/m²) with the constant
     return a;
   };
   const auto scaled_bias = [&](auto objective, std::size_t m, bool on_policy) {
-    const auto found = exact_moments<decltype(objective)>(w, m, on_policy ? prior : uniform, on_policy);
+    const auto found = exact_moments<decltype(objective)>(w, on_policy ? from_selector(w, m) : from_proposal(m, uniform));
     auto bias = difference(found.mean, truth);
     for (real& x : bias) x *= static_cast<real>(m);
     return bias;
@@ -235,7 +149,7 @@ TEST_CASE("leave-one-out is unbiased for the gradient of the expected log-likeli
   for (real& p : skewed) p = std::log(0.5 * p + 0.5 / static_cast<real>(w.size()));
   for (const std::size_t m : {2U, 3U, 5U}) {
     for (const bool on_policy : {true, false}) {
-      const auto found = exact_moments<leave_one_out>(w, m, on_policy ? prior : skewed, on_policy);
+      const auto found = exact_moments<leave_one_out>(w, on_policy ? from_selector(w, m) : from_proposal(m, skewed));
       DRO_CHECK_NEAR(norm(difference(found.mean, truth)), 0, 10 * rounding);
       // c′: E Σ_i ρ_i/m 1[z_i = z] = p(z|x).
       for (std::size_t z = 0; z < prior.size(); ++z) {
