@@ -38,9 +38,17 @@ class scored_draws {
     return s;
   }
 
+  /// The same draws with these log ρ, one for each draw, in place of log p(z|x) − log q(z): smoothed ones, for example.
+  [[nodiscard]] scored_draws with_log_ratio(grouped_view<const T> log_ratio) const {
+    scored_draws s = *this;
+    s.log_ratio_ = log_ratio;
+    return s;
+  }
+
   /// log ρ = log p(z|x) − log q(z); exactly 0 where the selector itself drew, and −inf for a draw that both call
   /// impossible (a ranking that could not be completed).
   [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t query, index_t i) const {
+    if (log_ratio_) return log_ratio_(query, i);
     if (!log_selector_) return T(0);
     constexpr T impossible = -std::numeric_limits<T>::infinity();
     const T prior = log_selector_(query, i);
@@ -74,6 +82,7 @@ class scored_draws {
   grouped_view<const T> log_selector_;
   grouped_view<const T> log_likelihood_;
   grouped_view<const T> log_proposal_;
+  grouped_view<const T> log_ratio_;
   grouped_view<const T> multiplicity_;
   grouping groups_;
   draw_traits traits_;

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_EM_CALIBRATED_HPP
+#define DRO_EM_CALIBRATED_HPP
+
+/// \file
+/// An objective on calibrated weights, as a target of an M-step.
+
+#include <tuple>
+#include <utility>
+
+#include <dro/backend/concept.hpp>
+#include <dro/config.hpp>
+#include <dro/em/e_step.hpp>
+#include <dro/estimate/calibration.hpp>
+#include <dro/gradient/coefficients.hpp>
+#include <dro/gradient/objective.hpp>
+
+namespace dro {
+
+/// `target` on weights that went through the calibration steps, in their order (see calibrate):
+///
+///     em(…, dro::calibrated(dro::evidence<>{}, dro::calibration::truncate{}, dro::calibration::temper{0.5}), …);
+///
+/// The E-step keeps its raw weights: diagnostics are of what the models said. Objectives that use the weights w̄ are
+/// changed by this (the evidence, the bound off-policy); those that use ℓ and ρ themselves are not. The coefficients
+/// are made anew at each gradient step.
+template <objective Objective, class... Steps>
+class calibrated {
+ public:
+  static constexpr bool valid_over_steps = Objective::valid_over_steps;
+
+  explicit calibrated(Objective target, Steps... steps) : target_(std::move(target)), steps_(std::move(steps)...) {}
+
+  template <backend B, class T, class Selector, class Generator, class Queries>
+  [[nodiscard]] gradient_coefficients<B, T> coefficients(B& b, const Selector&, const Generator&, const Queries&,
+                                                         const e_step_result<B, T>& e, index_t query_count) const {
+    const auto scores = e.scores(b);
+    const auto weights = std::apply([&](const Steps&... steps) { return calibrate(b, scores, steps...); }, steps_);
+    return dro::coefficients(b, target_, scores, weights.used, query_count);
+  }
+
+ private:
+  Objective target_;
+  std::tuple<Steps...> steps_;
+};
+
+}  // namespace dro
+
+#endif
