@@ -6,13 +6,16 @@
 /// Expectation maximisation: E-steps and M-steps over all queries, iteration after iteration.
 
 #include <cstdint>
+#include <span>
+#include <type_traits>
 
 #include <dro/backend/concept.hpp>
+#include <dro/em/adaptive.hpp>
+#include <dro/em/allocation.hpp>
 #include <dro/em/e_step.hpp>
 #include <dro/em/m_step.hpp>
 #include <dro/em/totals.hpp>
 #include <dro/em/training_loop.hpp>
-#include <dro/gradient/objective.hpp>
 #include <dro/random/random_state.hpp>
 
 namespace dro {
@@ -34,31 +37,64 @@ struct em_run {
   em_run(B& b, std::uint64_t seed) : random(b, seed), totals(b) {}
 };
 
+/// Whose draws a run takes: the selector's own; a proposal's, weighed by p(z|x) p(y|x,d_z)/q(z); or as many a query as
+/// a sample_allocation says.
+struct selector_draws {};
+
+namespace detail {
+
+template <class D, class B>
+inline constexpr bool is_allocation = std::is_same_v<D, sample_allocation<B>>;
+
+}  // namespace detail
+
 /// Trains a selector and a generator together (Shi et al. 2025, algorithm 1). For each batch: draw, weigh, and take
-/// `m_steps` gradient steps on `target`. Give `frozen{}` as the optimiser of a model that is not to change.
+/// `m_steps` gradient steps on `target`, which is an objective or another m_step_target. Give `frozen{}` as the
+/// optimiser of a model that is not to change.
 ///
+/// `draws_from` says where rankings come from: `selector_draws{}` (the paper's choice; it may be left out), any
+/// proposal, or a sample_allocation, made for the queries of `source`, which then shares out its own number of samples.
 /// `run` is moved on, so a run that was stopped, or restored from a checkpoint, goes on as if it had not been.
 /// Callbacks are those of training_loop, with a step_summary for each iteration; one that has
 /// `on_e_step(B&, const Batch&, const e_step_result&)`, too, is shown each E-step before its M-step. One read an
 /// iteration. Returns true if all iterations are done.
-template <backend B, class Selector, class Generator, query_source Source, class Target, class SelectorOptimizer,
-          class GeneratorOptimizer, class... Callbacks>
-bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Target& target,
-        SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
-        em_run<B>& run, Callbacks&&... callbacks) {
+template <backend B, class Selector, class Generator, class DrawsFrom, query_source Source, class Target,
+          class SelectorOptimizer, class GeneratorOptimizer, class... Callbacks>
+bool em(B& b, Selector& selector, Generator& generator, DrawsFrom&& draws_from, const Source& source,
+        const Target& target, SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer,
+        const em_options& options, em_run<B>& run, Callbacks&&... callbacks) {
+  using draws_type = std::remove_cvref_t<DrawsFrom>;
   const auto show = [&](auto& callback, const auto& batch, const auto& e) {
     if constexpr (requires { callback.on_e_step(b, batch, e); }) callback.on_e_step(b, batch, e);
   };
-  const auto step = [&](const auto& batch) {
-    auto e = e_step(b, selector, generator, batch, options.draw, run.random);
+  const auto step = [&](const auto& batch, [[maybe_unused]] std::span<const index_t> positions) {
+    auto e = [&] {
+      if constexpr (std::is_same_v<draws_type, selector_draws>) {
+        return e_step(b, selector, generator, batch, options.draw, run.random);
+      } else if constexpr (detail::is_allocation<draws_type, B>) {
+        return adaptive_e_step(b, selector, generator, batch, positions, options.draw.select, draws_from, run.random);
+      } else {
+        return e_step(b, selector, generator, draws_from, batch, options.draw, run.random);
+      }
+    }();
     (show(callbacks, batch, e), ...);
     // The diagnostics are those of the E-step, also where the M-step weighs the draws again.
-    run.totals.add(b, e.weights, e.weights.status, e.z.groups());
+    run.totals.add(b, e.z, e.scores(b), e.weights);
     m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer,
            {.steps = options.m_steps});
   };
   return training_loop(
       source, options.loop, run.position, step, [&] { return run.totals.take(b); }, callbacks...);
+}
+
+/// The same with the selector as its own proposal.
+template <backend B, class Selector, class Generator, query_source Source, class Target, class SelectorOptimizer,
+          class GeneratorOptimizer, class... Callbacks>
+bool em(B& b, Selector& selector, Generator& generator, const Source& source, const Target& target,
+        SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
+        em_run<B>& run, Callbacks&&... callbacks) {
+  return em(b, selector, generator, selector_draws{}, source, target, selector_optimizer, generator_optimizer, options,
+            run, callbacks...);
 }
 
 /// The same from beginning to end, for a run that nobody resumes: draws are seeded with `options.loop.seed`, as the
@@ -69,8 +105,8 @@ bool em(B& b, Selector& selector, Generator& generator, const Source& source, co
         SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer, const em_options& options,
         Callbacks&&... callbacks) {
   em_run<B> run(b, options.loop.seed);
-  return em(b, selector, generator, source, target, selector_optimizer, generator_optimizer, options, run,
-            callbacks...);
+  return em(b, selector, generator, selector_draws{}, source, target, selector_optimizer, generator_optimizer, options,
+            run, callbacks...);
 }
 
 }  // namespace dro

@@ -121,8 +121,9 @@ concept loop_callback = requires(Callback& c, const loop_progress& progress) {
   return order;
 }
 
-/// Calls `step(batch)` for each batch of each iteration that is still to come after `position`, which is moved on, and
-/// `finish()` after the last batch of each, whose result is given to the callbacks.
+/// Calls `step(batch)`, or `step(batch, positions)` if it takes the numbers of the batch's queries in the source, for
+/// each batch of each iteration that is still to come after `position`, which is moved on, and `finish()` after the
+/// last batch of each, whose result is given to the callbacks.
 ///
 /// A callback has any of these members; the ones that return loop_control may stop the run:
 ///     on_batch(const loop_progress&)                          after each step
@@ -150,7 +151,12 @@ bool training_loop(const Source& source, const loop_options& options, loop_posit
     while (position.batch < batches && !stop) {
       const index_t begin = position.batch * options.batch_size;
       const index_t size = std::min(options.batch_size, count - begin);
-      step(source.batch(std::span(order).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(size))));
+      const std::span<const index_t> positions(order.data() + begin, static_cast<std::size_t>(size));
+      if constexpr (std::invocable<Step&, decltype(source.batch(positions)), std::span<const index_t>>) {
+        step(source.batch(positions), positions);
+      } else {
+        step(source.batch(positions));
+      }
       ++position.batch;
       // The last step of an iteration belongs with what finish() does: a run does not stop between the two.
       if (position.batch == batches) break;
