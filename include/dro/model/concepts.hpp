@@ -63,14 +63,19 @@ struct any_parameter {
 template <class P, class B, class Q>
 concept proposal = backend<B> && query_batch<Q> && detail::has_draw<P, B, Q>;
 
-/// A proposal that scores rankings drawn by anybody and learns. The draws' own log_proposal must be log p(z|x).
+/// A proposal that also says with what probability it would have drawn rankings that anybody drew; −inf for those it
+/// never draws. What proposals made of several ask of their parts.
 ///
 ///     matrix_t<B, scalar_type> log_prob(B&, const Queries&, const draws<B, scalar_type>&) const;   // [draws × 1]
+template <class P, class B, class Q>
+concept scoring_proposal = proposal<P, B, Q> && detail::has_log_prob<P, B, Q>;
+
+/// A scoring proposal that learns. The draws' own log_proposal must be log p(z|x).
+///
 ///     void accumulate_gradient(B&, const Queries&, const draws<B, scalar_type>&,
 ///                              const matrix_t<B, scalar_type>& coefficients);            // += Σ c_i ∇ log p(z_i|x)
 template <class S, class B, class Q>
-concept selector = proposal<S, B, Q> && detail::has_log_prob<S, B, Q> &&
-    detail::has_accumulate_gradient<S, B, Q, typename S::scalar_type>;
+concept selector = scoring_proposal<S, B, Q> && detail::has_accumulate_gradient<S, B, Q, typename S::scalar_type>;
 
 /// Scores the answers given the selected documents and learns.
 ///
@@ -120,6 +125,15 @@ constexpr void check_proposal() {
   static_assert(detail::has_draw<P, B, Q>,
                 "dro: the proposal needs `using scalar_type` and `draws<B, scalar_type> draw(B&, const Queries&, const "
                 "draw_options&, const random_source&) const`; see docs/bring-your-own-model.md");
+}
+
+/// As check_proposal, for one that must score the rankings of others.
+template <class P, class B, class Q>
+constexpr void check_scoring_proposal() {
+  check_proposal<P, B, Q>();
+  static_assert(detail::has_log_prob<P, B, Q>,
+                "dro: a part of a mixture of proposals needs `matrix_t<B, scalar_type> log_prob(B&, const Queries&, "
+                "const draws<B, scalar_type>&) const`; see docs/bring-your-own-model.md");
 }
 
 /// As check_selector, for a generator of number type T.

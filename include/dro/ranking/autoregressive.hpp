@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <string>
 #include <utility>
@@ -30,6 +31,7 @@
 #include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/draws.hpp>
+#include <dro/ranking/sampling.hpp>
 
 namespace dro {
 
@@ -64,6 +66,33 @@ inline double mask_and_log_sum(std::span<double> scores, std::span<const documen
   double sum = 0;
   for (const double score : scores) sum += math::exp(score - shift);
   return shift + math::log(sum);
+}
+
+/// Scores −inf for the documents that top-k and top-p cut of those that have more; returns log Σ exp of the scores that
+/// stay. `log_sum` is that of all of them; where it is NaN nothing is cut. `order` is space to work in. O(n log n).
+inline double truncate_scores(std::span<double> scores, double log_sum, const sampling& how,
+                              std::vector<std::size_t>& order) {
+  if (!(log_sum > never)) return log_sum;
+  order.resize(scores.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t i, std::size_t j) { return scores[i] != scores[j] ? scores[i] > scores[j] : i < j; });
+  const double largest = scores[order.front()];
+  std::size_t limit = order.size();
+  if (how.top_k > 0) limit = std::min(limit, static_cast<std::size_t>(how.top_k));
+  const auto mass = [&](std::size_t place) { return math::exp(scores[order[place]] - largest); };
+  double kept = 0;
+  for (std::size_t place = 0; place < limit; ++place) kept += mass(place);
+  if (how.top_p < 1) {
+    const double enough = how.top_p * kept;
+    kept = 0;
+    for (std::size_t place = 0; place < limit; ++place) {
+      kept += mass(place);
+      if (kept >= enough) limit = place + 1;
+    }
+  }
+  for (std::size_t place = limit; place < order.size(); ++place) scores[order[place]] = never;
+  return largest + math::log(kept);
 }
 
 /// A ranking of a matrix of them as a list; empty if an entry is out of range or repeated.
@@ -143,39 +172,49 @@ class autoregressive_selector {
   [[nodiscard]] Scorer& scorer() { return scorer_; }
   [[nodiscard]] const Scorer& scorer() const { return scorer_; }
 
-  /// Rankings by Gumbel-max at each pick, with log q = log p(z|x). Throws option_error if a query has fewer than K
-  /// documents. O(m K n) noise and scores a query.
+  /// Rankings by Gumbel-max at each pick, over what `how` leaves it. log q = log p(z|x), or that of the distribution
+  /// `how` makes of it. Throws option_error if a query has fewer than K documents, or for options that `sampling` does
+  /// not take. O(m K n) noise and scores a query, and where `how` truncates as many sorts of n.
   template <host_executed B, class Queries>
   [[nodiscard]] draws<B, double> draw(B& b, const Queries& queries, const draw_options& options,
-                                      const random_source& random) const {
+                                      const random_source& random, const sampling& how = {}) const {
     const auto count = static_cast<index_t>(std::size(queries));
     for (index_t q = 0; q < count; ++q) require_drawable(options, scorer_.document_count(queries[q]));
+    require_sampling(how);
+    require_joint_noise(how.noise, options.samples);
     const auto groups = grouping::uniform(count, options.samples);
     auto rankings = b.template make<document_t>(groups.total(), options.select);
     auto log_prob = b.template make<double>(groups.total(), 1);
-    b.run(count, [this, queries, options, random, z = b.view(rankings), p = b.view(log_prob)](auto&, index_t q) {
-      draw_query(queries[q], q, options.samples, random.key(), z, p);
-    });
-    return draws<B, double>(b, std::move(rankings), std::move(log_prob), groups);
+    auto log_kept = b.template make<double>(groups.total(), 1);
+    b.run(count,
+          [this, queries, options, random, how, z = b.view(rankings), p = b.view(log_prob), kept = b.view(log_kept)](
+              auto&, index_t q) { draw_query(queries[q], q, options.samples, random.key(), how, z, p, kept); });
+    draws<B, double> drawn(b, std::move(rankings), std::move(log_prob), groups, how.traits());
+    if (how.truncates()) drawn.set_log_kept(b, std::move(log_kept));
+    return drawn;
   }
 
-  /// log p(z|x) of each draw, [draws × 1], nats; −inf for what is not a ranking.
+  /// log p(z|x) of each draw, [draws × 1], nats; −inf for what is not a ranking. With `how` it is log q of rankings
+  /// drawn with it, −inf for those that it does not draw; its noise has no say.
   template <host_executed B, class Queries>
-  [[nodiscard]] matrix_t<B, double> log_prob(B& b, const Queries& queries, const draws<B, double>& z) const {
+  [[nodiscard]] matrix_t<B, double> log_prob(B& b, const Queries& queries, const draws<B, double>& z,
+                                             const sampling& how = {}) const {
     const grouping groups = z.groups();
     require_queries(queries, groups, "autoregressive_selector");
+    require_sampling(how);
     auto out = b.template make<double>(groups.total(), 1);
     b.run(groups.queries(),
-          [this, queries, groups, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
+          [this, queries, groups, how, rankings = b.view(z.rankings()), p = b.view(out)](auto&, index_t q) {
+            std::vector<std::size_t> order;
             for (index_t i = 0; i < groups.size(q); ++i) {
               const index_t draw = groups.begin(q) + i;
               double total = 0;
-              const bool valid =
-                  this->walk(queries[q], rankings, draw, [&](auto, auto scores, double log_sum, document_t pick) {
-                    const double score = scores[static_cast<std::size_t>(pick)];
-                    total += score == detail::never ? detail::never : score - log_sum;
-                  });
-              p(draw, 0) = valid ? total : detail::never;
+              const auto add = [&](auto, std::span<double> scores, double log_sum, document_t pick) {
+                if (how.truncates()) log_sum = detail::truncate_scores(scores, log_sum, how, order);
+                const double score = scores[static_cast<std::size_t>(pick)];
+                total += score == detail::never ? detail::never : score - log_sum;
+              };
+              p(draw, 0) = this->walk(queries[q], rankings, draw, add, how.temperature) ? total : detail::never;
             }
           });
     return out;
@@ -255,28 +294,42 @@ class autoregressive_selector {
     for (std::size_t j = 0; j < scores.size(); ++j) scores[j] += noise::gumbel<double>(words[j]);
   }
 
+  static void temper(std::span<double> scores, double temperature) {
+    if (temperature == 1) return;
+    for (double& score : scores) score /= temperature;
+  }
+
   template <class Query>
-  void draw_query(const Query& query, index_t q, index_t samples, const random_key& key,
-                  const matrix_view<document_t>& rankings, const matrix_view<double>& log_prob) const {
+  void draw_query(const Query& query, index_t q, index_t samples, const random_key& key, const sampling& how,
+                  const matrix_view<document_t>& rankings, const matrix_view<double>& log_prob,
+                  const matrix_view<double>& log_kept) const {
     const auto n = static_cast<std::size_t>(scorer_.document_count(query));
     std::vector<double> first(n);
     std::vector<double> scores(n);
     std::vector<double> keys(n);
     std::vector<std::uint32_t> words;
+    std::vector<std::size_t> order;
     std::vector<document_t> prefix;
     scorer_.scores(query, {}, first);
     for (index_t sample = 0; sample < samples; ++sample) {
       const index_t draw = q * samples + sample;
-      const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(sample)};
+      const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(sample), how.noise};
       prefix.clear();
       double total = 0;
+      double kept = 0;
       for (index_t t = 0; t < rankings.cols; ++t) {
         if (t == 0) {
           scores = first;
         } else {
           scorer_.scores(query, prefix, scores);
         }
-        const double log_sum = detail::mask_and_log_sum(scores, prefix);
+        temper(scores, how.temperature);
+        double log_sum = detail::mask_and_log_sum(scores, prefix);
+        if (how.truncates()) {
+          const double all = log_sum;
+          log_sum = detail::truncate_scores(scores, all, how, order);
+          kept += log_sum == all ? 0 : log_sum - all;
+        }
         keys = scores;
         add_noise(keys, words, source, t);
         const auto best = static_cast<std::size_t>(std::max_element(keys.begin(), keys.end()) - keys.begin());
@@ -290,12 +343,14 @@ class autoregressive_selector {
         prefix.push_back(static_cast<document_t>(best));
       }
       log_prob(draw, 0) = total;
+      log_kept(draw, 0) = kept;
     }
   }
 
-  // Calls step(prefix, masked scores, log-sum, pick) for each pick of a ranking; false if it is not a ranking.
+  // Calls step(prefix, masked scores / τ, log-sum, pick) for each pick of a ranking; false if it is not a ranking.
   template <class Query, class Step>
-  bool walk(const Query& query, const matrix_view<const document_t>& rankings, index_t draw, Step&& step) const {
+  bool walk(const Query& query, const matrix_view<const document_t>& rankings, index_t draw, Step&& step,
+            double temperature = 1) const {
     const index_t n = scorer_.document_count(query);
     const std::vector<document_t> z = detail::checked_ranking(rankings, draw, n);
     if (z.empty()) return false;
@@ -303,6 +358,7 @@ class autoregressive_selector {
     for (std::size_t t = 0; t < z.size(); ++t) {
       const std::span<const document_t> prefix(z.data(), t);
       scorer_.scores(query, prefix, scores);
+      temper(scores, temperature);
       const double log_sum = detail::mask_and_log_sum(scores, prefix);
       step(prefix, std::span<double>(scores), log_sum, z[t]);
     }

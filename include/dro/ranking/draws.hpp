@@ -107,8 +107,8 @@ class draws {
   /// Empty where nothing was truncated.
   [[nodiscard]] const matrix_t<B, T>& log_kept() const { return log_kept_; }
 
-  /// For draws without replacement: log of the proposal's mass on the rankings that were not drawn, nats, [queries × 1].
-  /// Throws shape_error.
+  /// For draws without replacement: log of the proposal's mass on the rankings that were not drawn, nats, [queries ×
+  /// 1]. Throws shape_error.
   void set_log_unsampled(B& b, matrix_t<B, T> log_unsampled) {
     require_shape(b.view(log_unsampled), groups_.queries(), 1, "draws: log_unsampled");
     log_unsampled_ = std::move(log_unsampled);

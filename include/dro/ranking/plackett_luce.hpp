@@ -25,6 +25,8 @@
 #include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/draws.hpp>
+#include <dro/ranking/sampling.hpp>
+#include <dro/ranking/truncated_plackett_luce.hpp>
 
 namespace dro {
 
@@ -64,6 +66,41 @@ DRO_HOST_DEVICE T log_mass_left(Team& team, const matrix_view<const T>& scores, 
   return shift + math::log(sum);
 }
 
+/// Flags the documents of the ranking in row `draw` in `chosen` [documents]; false if it is not a ranking (an entry out
+/// of range or repeated) or holds an impossible document.
+template <class T, class Team>
+DRO_HOST_DEVICE bool mark_possible(Team& team, const matrix_view<const T>& scores, index_t query,
+                                   const matrix_view<const document_t>& rankings, index_t draw, document_t* chosen) {
+  bool possible = mark_chosen(team, rankings, draw, scores.cols, chosen);
+  for (index_t t = 0; possible && t < rankings.cols; ++t) {
+    possible = scores(query, rankings(draw, t)) != minus_infinity<T>;
+  }
+  return possible;
+}
+
+/// Writes L_t, the log of the mass left before pick t, to `log_mass` [K + 1] for t = 0 … K; L_K is the log of what no
+/// pick takes. The masses are summed from the last pick backwards, adding only. O(n) exp and K log.
+template <class T, class Team>
+DRO_HOST_DEVICE void log_masses_left(Team& team, const matrix_view<const T>& scores, index_t query,
+                                     const matrix_view<const document_t>& rankings, index_t draw,
+                                     const document_t* chosen, T* log_mass) {
+  const T left = log_mass_left(team, scores, query, chosen);
+  if (team.rank() == 0) {
+    log_mass[rankings.cols] = left;
+    for (index_t t = rankings.cols; t-- > 0;) {
+      log_mass[t] = math::log_add_exp(log_mass[t + 1], scores(query, rankings(draw, t)));
+    }
+  }
+  team.barrier();
+}
+
+/// a_t ← Σ_{u ≤ t} a_u exp(L_t − L_u), t < `select`. The mass left never rises, so no factor exceeds 1: then
+/// Σ_{u ≤ t} a_u exp(s_j − L_u) = exp(s_j − L_t) a_t is a product that neither overflows nor divides by 0. One thread.
+template <class T>
+DRO_HOST_DEVICE void carry_forward(const T* log_mass, T* a, index_t select) {
+  for (index_t t = 1; t < select; ++t) a[t] += a[t - 1] * math::exp(log_mass[t] - log_mass[t - 1]);
+}
+
 /// log p of the ranking in row `draw`, whose documents are the ones flagged in `chosen`. The denominators are summed
 /// from the last pick backwards, adding only, so that nothing cancels. O(n) exp and K log.
 template <class T, class Team, class Rankings>
@@ -87,6 +124,7 @@ struct plackett_luce_draw_program {
   matrix_view<T> log_prob;
   index_t samples;
   random_source random;
+  joint_noise noise;
 
   // Keys [n], membership flags [n], random words [n rounded up to whole blocks].
   std::size_t scratch_bytes() const {
@@ -103,7 +141,8 @@ struct plackett_luce_draw_program {
     auto* words = team.template scratch<std::uint32_t>(static_cast<std::size_t>(n) * (sizeof(T) + sizeof(document_t)));
     for (index_t sample = 0; sample < samples; ++sample) {
       const index_t draw = query * samples + sample;
-      const noise_source source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample)};
+      const noise_source source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample),
+                                noise};
       // Words first, noise after: each loop vectorises alone, the two as one do not.
       team.for_each(blocks(), [&](index_t block) {
         const random_words four = source.words(static_cast<std::uint32_t>(block));
@@ -206,34 +245,61 @@ struct plackett_luce_gradient_program {
 
 }  // namespace detail
 
-/// Draws `options.samples` rankings for each query by Gumbel-top-K (Kool et al. 2019, section 2.3): the K largest of
-/// s_j + Gumbel noise, in descending order. `scores` [queries × documents]. The noise is the same on every backend, so
-/// bit-equal scores give bit-equal rankings. log q of the draws is their Plackett–Luce log-probability. A query with
-/// fewer than K possible documents gets incomplete rankings of log-probability −inf.
-/// Throws option_error if samples or K do not fit. Queues one program: O(m (n K + n exp)) a query.
+/// Draws `options.samples` rankings for each query. `scores` [queries × documents]. As a rule by Gumbel-top-K (Kool et
+/// al. 2019, section 2.3): the K largest of s_j/τ + Gumbel noise, in descending order; where `how` truncates, pick by
+/// pick, each by Gumbel-max over what it may be. The noise is the same on every backend, so bit-equal scores give
+/// bit-equal rankings if top_p = 1. log q of the draws is their log-probability under the distribution drawn from, see
+/// `sampling`. A query with fewer than K possible documents gets incomplete rankings of log-probability −inf.
+/// Throws option_error if samples or K do not fit, or for options that `sampling` does not take. Queues one program,
+/// two if τ ≠ 1: O(m (n K + n exp)) a query; truncated, O(n² + m K n exp).
 template <backend B, viewable<B> M>
-[[nodiscard]] auto draw_plackett_luce(B& b, const M& scores, const random_source& random, const draw_options& options) {
+[[nodiscard]] auto draw_plackett_luce(B& b, const M& scores, const random_source& random, const draw_options& options,
+                                      const sampling& how = {}) {
   using T = element_t<B, M>;
-  const matrix_view<const T> s = detail::view_of(b, scores);
-  require_drawable(options, s.cols);
+  const matrix_view<const T> given = detail::view_of(b, scores);
+  require_drawable(options, given.cols);
+  require_sampling(how);
+  require_joint_noise(how.noise, options.samples);
+  const detail::tempered_scores<B, T> tempered(b, given, how.temperature);
+  const matrix_view<const T> s = tempered.view;
   const auto groups = grouping::uniform(s.rows, options.samples);
   auto rankings = b.template make<document_t>(groups.total(), options.select);
   auto log_prob = b.template make<T>(groups.total(), 1);
-  b.run(s.rows, detail::plackett_luce_draw_program<T>{s, b.view(rankings), b.view(log_prob), options.samples, random});
-  return draws<B, T>(b, std::move(rankings), std::move(log_prob), groups);
+  if (!how.truncates()) {
+    b.run(s.rows, detail::plackett_luce_draw_program<T>{s, b.view(rankings), b.view(log_prob), options.samples, random,
+                                                        how.noise});
+    return draws<B, T>(b, std::move(rankings), std::move(log_prob), groups, how.traits());
+  }
+  auto log_kept = b.template make<T>(groups.total(), 1);
+  b.run(s.rows,
+        detail::truncated_draw_program<T>{s, b.view(rankings), b.view(log_prob), b.view(log_kept), options.samples,
+                                          random, how.noise, how.top_k, static_cast<T>(how.top_p)});
+  draws<B, T> drawn(b, std::move(rankings), std::move(log_prob), groups, how.traits());
+  drawn.set_log_kept(b, std::move(log_kept));
+  return drawn;
 }
 
 /// Writes log p(z) of each ranking to `log_prob` [draws × 1], in nats; −inf for a ranking that is not one (an entry out
-/// of range or repeated) or that holds an impossible document; NaN if a score is. `scores` [queries × documents],
-/// `rankings` [draws × K]. Throws shape_error. Queues one program: O(n exp + K log) a draw.
+/// of range or repeated), that holds an impossible document or that `how` does not draw; NaN if a score is.
+/// `scores` [queries × documents], `rankings` [draws × K]. With `how` it is log q of rankings drawn with it; its noise
+/// has no say. Throws shape_error, and option_error for options that `sampling` does not take. Queues one program, two
+/// if τ ≠ 1: O(n exp + K log) a draw; truncated, O(n²) a query and O(K n exp) a draw.
 template <backend B, viewable<B> M, class T>
 void plackett_luce_log_prob(B& b, const M& scores, matrix_view<const document_t> rankings, const grouping& groups,
-                            matrix_view<T> log_prob) {
-  const matrix_view<const T> s = detail::view_of(b, scores);
-  require_shape(s, groups.queries(), s.cols, "plackett_luce_log_prob: scores");
+                            matrix_view<T> log_prob, const sampling& how = {}) {
+  const matrix_view<const T> given = detail::view_of(b, scores);
+  require_shape(given, groups.queries(), given.cols, "plackett_luce_log_prob: scores");
   require_shape(rankings, groups.total(), rankings.cols, "plackett_luce_log_prob: rankings");
   require_shape(log_prob, groups.total(), 1, "plackett_luce_log_prob: log_prob");
-  b.run(s.rows, detail::plackett_luce_log_prob_program<T>{s, rankings, log_prob, groups});
+  require_sampling(how);
+  const detail::tempered_scores<B, T> tempered(b, given, how.temperature);
+  const matrix_view<const T> s = tempered.view;
+  if (how.truncates()) {
+    b.run(s.rows,
+          detail::truncated_log_prob_program<T>{s, rankings, log_prob, groups, how.top_k, static_cast<T>(how.top_p)});
+  } else {
+    b.run(s.rows, detail::plackett_luce_log_prob_program<T>{s, rankings, log_prob, groups});
+  }
 }
 
 /// Adds Σ_i c_i ∂ log p(z_i) / ∂ s to `gradient` [queries × documents], which may not alias `scores`. `coefficients`
