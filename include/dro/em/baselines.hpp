@@ -51,7 +51,7 @@ struct greedy_baseline {
 template <template <class> class Reward>
 struct variance_minimising_baseline {
   static constexpr bool valid_over_steps = false;
-  double shrinkage = 0.5;
+  double shrinkage = 0.75;
 
   template <backend B, class T, class Selector, class Generator, class Queries>
   requires requires(const Selector& s, B& b, const Queries& queries) { s.scores(b, queries); }

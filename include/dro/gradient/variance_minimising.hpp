@@ -22,7 +22,7 @@ struct variance_minimising {
   static constexpr const char* name = "variance-minimising";
   static constexpr index_t least_samples = 2;
   grouped_view<const T> norms;
-  double shrinkage = 0.5;  ///< 0: the plug-in; 1: the (self-normalised) leave-one-out mean
+  double shrinkage = 0.75;  ///< 0: the plug-in; 1: the (self-normalised) leave-one-out mean
 
   template <class Team, class Offset, class Write>
   DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, T, const Offset& offset,
