@@ -63,7 +63,8 @@ concept makes_score_gradient = requires(const O& o, B& b, const matrix_t<B, T>& 
 ///     gradient_coefficients<B, T> score_gradient(B&, const matrix_t<B, T>& scores, const e_step_result<B, T>&,
 ///                                                index_t query_count, matrix_t<B, T>& d_scores) const;
 ///
-/// and states `static constexpr bool valid_over_steps`.
+/// and states `static constexpr bool valid_over_steps`, and `one_step` if it is of no use after the first gradient
+/// step.
 template <class O, class B, class T, class Selector, class Generator, class Queries>
 concept m_step_target = objective<O> || detail::makes_coefficients<O, B, T, Selector, Generator, Queries> ||
     detail::makes_score_gradient<O, B, T>;
@@ -88,6 +89,12 @@ requires m_step_target<Target, B, T, Selector, Generator, Queries> gradient_coef
   if constexpr (!detail::is_frozen<GeneratorOptimizer>) check_gradient<Generator, B, Queries, T>();
   if (options.steps < 1)
     throw option_error("M-step: steps is " + std::to_string(options.steps) + ", expected 1 or more");
+  if constexpr (requires { Target::one_step; }) {
+    if (options.steps > 1) {
+      throw option_error("M-step: steps is " + std::to_string(options.steps) +
+                         ", but this estimator holds for one step on the draws of an E-step");
+    }
+  }
   matrix_t<B, T> d_scores;
   const auto estimate = [&] {
     if constexpr (in_score_space) {
