@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -232,24 +234,40 @@ TEST_CASE("number of rankings") {
 
 TEST_CASE("which estimator is recommended") {
   const auto choice = [](const dro::estimator_context& c) { return dro::recommend_estimator(c).choice; };
-  CHECK(choice({}) == estimator::evidence_centred);
+  CHECK(choice({}) == estimator::without_replacement);
   CHECK(choice({.samples = 6, .rankings = 6}) == estimator::exhaustive);
-  CHECK(choice({.samples = 6, .rankings = 7}) == estimator::evidence_centred);
-  CHECK(choice({.proposal_covers = false}) == estimator::evidence_plain);
-  CHECK(choice({.samples = 1}) == estimator::expected_log_likelihood);
-  CHECK(choice({.order_free_generator = true, .scored_selector = true}) == estimator::set_scores);
-  CHECK(choice({.order_free_generator = true}) == estimator::evidence_centred);
-  CHECK(choice({.distinct_share = 0.4}) == estimator::unordered_set);
-  CHECK(choice({.samples = 16, .distinct_share = 0.4}) == estimator::evidence_centred);
-  CHECK(choice({.selector_draws = false, .distinct_share = 0.4}) == estimator::evidence_centred);
+  CHECK(choice({.samples = 6, .rankings = 7}) == estimator::without_replacement);
+  CHECK(choice({.proposal_covers = false}) == estimator::plain);
+  CHECK(choice({.samples = 1}) == estimator::known_value);
+  CHECK(choice({.samples = 2}) == estimator::antithetic);
+  CHECK(choice({.samples = 3}) == estimator::centred);
+  CHECK(choice({.samples = 2, .tail_index = 3.1}) == estimator::mixture);
+  CHECK(choice({.samples = 4, .tail_index = 3.1}) == estimator::mixture);
+  CHECK(choice({.samples = 4, .tail_index = 2.9}) == estimator::without_replacement);
+  CHECK(choice({.samples = 5, .tail_index = 3.1}) == estimator::without_replacement);
+  CHECK(choice({.library_draws = false}) == estimator::centred);
+  CHECK(choice({.samples = 2, .library_draws = false, .tail_index = 5}) == estimator::mixture);
   CHECK_THROWS_WITH_AS(static_cast<void>(dro::recommend_estimator({.samples = 0})), "samples is 0, expected at least 1",
                        dro::option_error);
+}
+
+TEST_CASE("tail index: the gap of the bound over what is lost of the sample size") {
+  step_summary s = healthy();
+  s.evidence = -2;
+  s.elbo = -2.6;
+  s.effective_share = 0.7;
+  CHECK(dro::tail_index(s) == doctest::Approx(2));
+  s.elbo = -std::numeric_limits<double>::infinity();
+  CHECK(std::isnan(dro::tail_index(s)));
+  s.elbo = s.evidence;
+  s.effective_share = 1;
+  CHECK(std::isnan(dro::tail_index(s)));
 }
 
 TEST_CASE("every finding and estimator has a name of its own") {
   std::vector<std::string> names;
   for (int f = 0; f <= static_cast<int>(finding::fine); ++f) names.emplace_back(to_string(static_cast<finding>(f)));
-  for (int e = 0; e <= static_cast<int>(estimator::expected_log_likelihood); ++e) {
+  for (int e = 0; e <= static_cast<int>(estimator::mixture); ++e) {
     names.emplace_back(to_string(static_cast<estimator>(e)));
   }
   for (std::size_t i = 0; i < names.size(); ++i) {

@@ -209,28 +209,31 @@ namespace detail {
 
 /// What the library can estimate the gradient with; see docs/estimators.md for how they compare.
 enum class estimator {
-  exhaustive,               ///< all rankings as draws, weighed exactly: `exhaustive` as the proposal
-  unordered_set,            ///< draw_without_replacement and unordered_set::evidence
-  set_scores,               ///< evidence, with the score of the set in place of the ranking's
-  evidence_centred,         ///< evidence<baseline::centred>
-  evidence_plain,           ///< evidence<baseline::none>
-  expected_log_likelihood,  ///< expected_log_likelihood<baseline::value>, with a baseline known beforehand
+  exhaustive,           ///< all rankings as draws, weighed exactly: `exhaustive` as the proposal
+  known_value,          ///< expected_log_likelihood<baseline::value>, with a baseline known beforehand
+  plain,                ///< evidence<baseline::none>
+  centred,              ///< evidence<baseline::centred>
+  antithetic,           ///< the same, on draws in antithetic pairs: sampled_selector
+  without_replacement,  ///< the same, on draws of which no two are the same: without_replacement
+  mixture,              ///< evidence<baseline::ratio>, on draws from a mixture of the selector and the uniform proposal
 };
 
 [[nodiscard]] constexpr const char* to_string(estimator e) {
   switch (e) {
     case estimator::exhaustive:
       return "all rankings";
-    case estimator::unordered_set:
-      return "unordered set";
-    case estimator::set_scores:
-      return "evidence with set scores";
-    case estimator::evidence_centred:
-      return "evidence, centred";
-    case estimator::evidence_plain:
-      return "evidence, no baseline";
-    case estimator::expected_log_likelihood:
+    case estimator::known_value:
       return "expected log-likelihood, a known value";
+    case estimator::plain:
+      return "evidence, no baseline";
+    case estimator::centred:
+      return "evidence, centred";
+    case estimator::antithetic:
+      return "evidence, centred, antithetic noise";
+    case estimator::without_replacement:
+      return "evidence, centred, without replacement";
+    case estimator::mixture:
+      return "evidence, less the ratio, mixture with uniform";
   }
   return "unknown";
 }
@@ -239,41 +242,51 @@ enum class estimator {
 struct estimator_context {
   index_t samples = 8;                                        ///< m, generator calls a query
   double rankings = std::numeric_limits<double>::infinity();  ///< rankings a query has; see count_rankings
-  bool order_free_generator = false;                          ///< p(y|x,d_z) depends on the set of documents alone
-  bool scored_selector = false;                               ///< the selector shows its scores (see scored_selector)
-  bool selector_draws = true;                                 ///< the proposal can be the selector as it is
+  /// Whether the library can draw from the selector in ways of its own: it shows its scores (scored_selector), or is an
+  /// autoregressive_selector.
+  bool library_draws = true;
   bool proposal_covers = true;  ///< the proposal can draw whatever the selector can (see draw_traits)
-  double distinct_share = std::numeric_limits<double>::quiet_NaN();  ///< of earlier steps, NaN: unknown
+  /// (evidence − ELBO) / (1 − ESS/m) of earlier steps, NaN if unknown: how unequal the weights are where they are not
+  /// equal. About 1 to 2 where all samples differ a little, large where most are alike and few are far better.
+  double tail_index = std::numeric_limits<double>::quiet_NaN();
 };
+
+/// The tail index of a step; NaN where all weights are equal or one is 0.
+[[nodiscard]] inline double tail_index(const step_summary& s) {
+  const double index = (s.evidence - s.elbo) / (1 - s.effective_share);
+  return std::isfinite(index) ? index : std::numeric_limits<double>::quiet_NaN();
+}
 
 struct recommendation {
   estimator choice;
   const char* reason;
 };
 
-/// The estimator that the library recommends: the first rule that holds, from those that use most of what is known to
-/// those that need nothing. Throws option_error if samples < 1.
+/// The estimator that the library recommends: the first rule that holds. Set by the tables of docs/estimators.md, where
+/// each choice has an error within a tenth of the best. Throws option_error if samples < 1.
 [[nodiscard]] inline recommendation recommend_estimator(const estimator_context& c) {
-  constexpr index_t most_in_a_set = 12;   // of unordered_set_coefficients
-  constexpr double often_repeated = 0.7;  // distinct rankings over draws
+  constexpr double heavy = 3.0;
   if (c.samples < 1) throw option_error("samples is " + std::to_string(c.samples) + ", expected at least 1");
   if (c.rankings <= static_cast<double>(c.samples)) {
     return {estimator::exhaustive, "there are no more rankings than samples: all of them give the exact gradient"};
   }
   if (!c.proposal_covers) {
-    return {estimator::evidence_plain, "the proposal does not cover the selector: a baseline would add bias"};
+    return {estimator::plain, "the proposal does not cover the selector: a baseline would add bias"};
   }
   if (c.samples == 1) {
-    return {estimator::expected_log_likelihood,
+    return {estimator::known_value,
             "one sample has weight 1 whatever it is worth: the evidence has no gradient for the selector"};
   }
-  if (c.scored_selector && c.order_free_generator) {
-    return {estimator::set_scores, "the generator ignores the order, which is then noise in the ranking's score"};
+  if (c.samples <= 4 && c.tail_index > heavy) {
+    return {estimator::mixture, "few rankings are far better than all others: what the selector would not draw helps"};
   }
-  if (c.selector_draws && c.samples <= most_in_a_set && c.distinct_share < often_repeated) {
-    return {estimator::unordered_set, "rankings repeat: without replacement no sample is spent twice"};
+  if (!c.library_draws) return {estimator::centred, "the evidence, with the variance that centring saves"};
+  if (c.samples < 4) {
+    return c.samples % 2 == 0
+               ? recommendation{estimator::antithetic, "two samples tell more if they differ"}
+               : recommendation{estimator::centred, "the evidence, with the variance that centring saves"};
   }
-  return {estimator::evidence_centred, "the evidence, with the variance that centring saves"};
+  return {estimator::without_replacement, "no ranking is drawn twice, and no generator call spent on one"};
 }
 
 namespace callback {
