@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The expected log-likelihood names the baseline it takes.
-// EXPECT: dro: the expected log-likelihood takes baseline::leave_one_out (the default), none, group_mean, 
+// EXPECT: dro: the expected log-likelihood takes baseline::leave_one_out (the default), none, group_mean,
 #include <dro/gradient/evidence.hpp>
 #include <dro/gradient/expected_reward.hpp>
 
