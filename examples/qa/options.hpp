@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -16,6 +17,7 @@
 #include <dro/config.hpp>
 #include <dro/version.hpp>
 
+#include "departures.hpp"
 #include "methods.hpp"
 
 namespace qa {
@@ -24,6 +26,7 @@ struct options {
   std::filesystem::path train;
   std::filesystem::path dev;
   std::string method = "dro";
+  std::vector<std::string> departures;
   dro::index_t samples = 8;
   std::optional<dro::index_t> select;
   dro::index_t iterations = 12;
@@ -49,6 +52,13 @@ inline void add_options(CLI::App& app, options& o) {
   app.add_option("--dev", o.dev,
                  "questions to report on; every fifth training question, held out, if only --train is given");
   app.add_option("--method", o.method, "how to train: " + names)->capture_default_str();
+  std::string departure_names;
+  for (const named_departure& d : named_departures) {
+    departure_names += (departure_names.empty() ? "" : ", ") + std::string(d.name);
+  }
+  app.add_option(
+      "--departure", o.departures,
+      "with --method dro-plain, what the published code does otherwise; may be repeated: " + departure_names);
   app.add_option("--samples", o.samples, "rankings drawn for each question and step (m)")->capture_default_str();
   app.add_option(
       "--select", o.select,
@@ -69,6 +79,10 @@ inline void add_options(CLI::App& app, options& o) {
 /// Throws dro::option_error if an option is out of range. Nothing has been read by then.
 inline void check(const options& o) {
   (void)find_method(o.method);
+  (void)find_departures(o.departures);
+  if (!o.departures.empty() && (o.method != "dro-plain" || o.compare)) {
+    throw dro::option_error("--departure needs --method dro-plain, without --compare");
+  }
   const auto at_least = [](const char* name, dro::index_t value, dro::index_t least) {
     if (value < least) {
       throw dro::option_error(std::string(name) + " is " + std::to_string(value) + ", expected at least " +

@@ -109,6 +109,7 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
   for (const dro::data::question& q : data.train) documents += static_cast<double>(q.documents.size());
   json report = {{"program", "train_qa"}, {"version", dro::version_string}};
   report["options"] = {{"method", o.method},
+                       {"departures", o.departures},
                        {"samples", o.samples},
                        {"select", data.select},
                        {"iterations", o.iterations},

@@ -107,8 +107,15 @@ struct planned_run {
 
 /// Everything that decides what a run computes. Two runs with equal fingerprints give equal results.
 [[nodiscard]] inline json fingerprint(const options& o, const question_set& data) {
-  json f = {{"version", dro::version_string},    {"method", o.method}, {"samples", o.samples}, {"select", data.select},
-            {"iterations", o.iterations},        {"seed", o.seed},     {"seeds", o.seeds},     {"compare", o.compare},
+  json f = {{"version", dro::version_string},
+            {"method", o.method},
+            {"samples", o.samples},
+            {"select", data.select},
+            {"iterations", o.iterations},
+            {"seed", o.seed},
+            {"seeds", o.seeds},
+            {"compare", o.compare},
+            {"departures", o.departures},
             {"train", file_crc(data.train_path)}};
   f["dev"] = data.dev_path.empty() ? json("held out") : json(file_crc(data.dev_path));
   return f;
@@ -168,7 +175,8 @@ class session {
                  std::span<const dro::models::prepared_question> dev, const gold_lists& gold) {
     const dro::draw_options draw{options_.samples, data_.select};
     trainer t(backend_, run.how, features.reader.feature_count(), features.reader.options(), draw,
-              {.iterations = options_.iterations, .seed = run.seed}, {});
+              {.iterations = options_.iterations, .seed = run.seed}, {},
+              {.departs = find_departures(options_.departures)});
     json result = {{"method", run.how.name}, {"seed", run.seed}, {"iterations", json::array()}};
     json seconds = json::array();
     stopwatch watch;

@@ -18,10 +18,11 @@
 #include <vector>
 
 #include <dro/dro.hpp>
+#include <dro/estimate/calibration.hpp>
 #include <dro/models/question_models.hpp>
 
+#include "departures.hpp"
 #include "methods.hpp"
-#include "truncated_scorer.hpp"
 
 namespace qa {
 
@@ -45,9 +46,11 @@ using gold_lists = std::vector<std::vector<dro::document_t>>;
 class trainer {
  public:
   trainer(backend& b, const method& m, std::size_t reader_features, const dro::models::reader_options& reader,
-          const dro::draw_options& draw, const dro::loop_options& loop, const hyper_parameters& hyper)
+          const dro::draw_options& draw, const dro::loop_options& loop, const hyper_parameters& hyper,
+          const variation& differs = {})
       : backend_(b),
         method_(m),
+        variation_(differs),
         draw_(draw),
         loop_(loop),
         selector_(dro::models::feature_selector(selector_for(m))),
@@ -71,8 +74,13 @@ class trainer {
              Callbacks&... callbacks) {
     const dro::item_source<dro::models::prepared_question> source(questions);
     const auto em = [&](const auto& objective) {
-      return dro::em(backend_, selector_, reader_, source, objective, selector_optimizer_, reader_optimizer_,
-                     {.loop = loop_, .draw = draw_}, run_, callbacks...);
+      const auto with = [&](auto&& selector_optimizer, auto&& reader_optimizer) {
+        return dro::em(backend_, selector_, reader_, source, objective, selector_optimizer, reader_optimizer,
+                       {.loop = loop_, .draw = draw_}, run_, callbacks...);
+      };
+      if (variation_.selector_is_frozen) return with(dro::frozen{}, reader_optimizer_);
+      if (variation_.reader_is_frozen) return with(selector_optimizer_, dro::frozen{});
+      return with(selector_optimizer_, reader_optimizer_);
     };
     const auto loop = [&](auto&& step) {
       return dro::training_loop(
@@ -82,13 +90,16 @@ class trainer {
       case method_id::dro:
         return em(dro::evidence<dro::baseline::centred>{});
       case method_id::dro_plain:
+        if (variation_.departs != departures{}) {
+          return loop([&](const batch& x) { step_departing(x, variation_.departs); });
+        }
         return em(dro::evidence<dro::baseline::none>{});
       case method_id::leave_one_out:
         return em(dro::expected_log_likelihood<>{});
       case method_id::gold_supervised:
         return loop([&](const batch& x) { step_gold_supervised(x, questions, gold); });
       case method_id::published_code:
-        return loop([&](const batch& x) { step_published_code(x); });
+        return loop([&](const batch& x) { step_departing(x, published); });
       case method_id::rag_sequence:
         return loop([&](const batch& x) { step_rag_sequence(x); });
       case method_id::emdr2:
@@ -322,25 +333,81 @@ class trainer {
     return {backend_, std::move(orders), matrix(rows, 1), dro::grouping::uniform(1, rows)};
   }
 
-  /// What the published code does, its departures from the method switched on: one sample a question, drawn at
-  /// temperature 0.7 and top-p 0.95 without correcting for it, hence of weight 1, and a sum over the batch divided
-  /// by 4.
-  void step_published_code(const batch& x) {
-    const dro::autoregressive_selector sampler(truncated_scorer(selector_.scorer(), 0.7, 0.95));
-    const draws z = sampler.draw(backend_, x, {1, draw_.select}, run_.random.source(backend_));
+  /// A step of DRO with plain weights and the departures `d` of the published code.
+  void step_departing(const batch& x, const departures& d) {
+    const auto count = static_cast<dro::index_t>(x.size());
+    const dro::random_source source = run_.random.source(backend_);
+    draws z = selector_.draw(backend_, x, {d.one_sample ? 1 : draw_.samples, draw_.select}, source,
+                             d.uncorrected_sampling ? published_sampling : dro::sampling{});
+    const std::vector<char> lost = lost_lists(z, d.unparsed_dropped ? unparsed_share : 0, source.key());
     run_.random.advance(backend_);
+    matrix times = dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0);
+    for (dro::index_t i = 0; i < times.rows(); ++i) {
+      if (d.duplicates_dropped && is_repeated(z, i)) times(i, 0) = 0;
+      if (variation_.is_corrected && lost[static_cast<std::size_t>(i)] != 0) times(i, 0) = 0;
+    }
+    z.set_multiplicity(backend_, std::move(times));
+
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
-    const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
+    // The published code takes all lists for the selector's own draws, so that w ∝ p(y|x,d_z), however they were drawn.
+    const matrix log_selector = variation_.is_corrected ? selector_.log_prob(backend_, x, z) : matrix();
+    const auto scores = variation_.is_corrected ? dro::off_policy(backend_, log_selector, log_likelihood, z)
+                                                : dro::on_policy(backend_, log_likelihood, z);
+    const auto lengths = answer_words(x);
+    const auto weights =
+        d.mean_token_weights
+            ? dro::calibrate(backend_, scores, dro::calibration::length_normalise{backend_.view(lengths)}).used
+            : dro::importance_weights(backend_, scores);
     run_.totals.add(backend_, weights, weights.status, z.groups());
-    const auto c = dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0 / 4.0);
-    selector_.accumulate_gradient(backend_, x, z, c);
+    auto c = dro::coefficients(backend_, dro::evidence<dro::baseline::none>{}, scores, weights,
+                               d.divided_by_four ? 4 : count);
+    for (dro::index_t i = 0; i < c.selector.rows(); ++i) {
+      if (lost[static_cast<std::size_t>(i)] != 0) c.selector(i, 0) = c.generator(i, 0) = 0;
+    }
+    selector_.accumulate_gradient(backend_, x, z, c.selector);
     selector_optimizer_.step(backend_, selector_);
-    reader_.accumulate_gradient(backend_, x, z, c);
+    reader_.accumulate_gradient(backend_, x, z, c.generator);
     reader_optimizer_.step(backend_, reader_);
+  }
+
+  /// Whether list i of `z` is one of the question's earlier ones again.
+  [[nodiscard]] static bool is_repeated(const draws& z, dro::index_t i) {
+    const dro::index_t samples = z.groups().per_query();
+    const auto* list = &z.rankings()(i, 0);
+    for (dro::index_t earlier = i - i % samples; earlier < i; ++earlier) {
+      if (std::equal(list, list + z.select(), &z.rankings()(earlier, 0))) return true;
+    }
+    return false;
+  }
+
+  /// Which lists of `z` are lost, each with probability `share`. The noise is a part of the step's that draws leave.
+  [[nodiscard]] static std::vector<char> lost_lists(const draws& z, double share, const dro::random_key& key) {
+    constexpr std::uint32_t position = 0xFFFFFFFFU;
+    const dro::index_t samples = z.groups().per_query();
+    std::vector<char> lost(static_cast<std::size_t>(z.groups().total()));
+    for (std::size_t i = 0; i < lost.size(); ++i) {
+      const auto draw = static_cast<dro::index_t>(i);
+      const std::uint32_t word = dro::random_word(key, static_cast<std::uint32_t>(draw / samples),
+                                                  static_cast<std::uint32_t>(draw % samples), position);
+      lost[i] = static_cast<double>(word) < share * 4294967296.0;
+    }
+    return lost;
+  }
+
+  /// Words of each question's answer in normal form, [questions × 1].
+  [[nodiscard]] static dro::host_matrix<std::int32_t> answer_words(const batch& x) {
+    dro::host_matrix<std::int32_t> words(static_cast<dro::index_t>(x.size()), 1);
+    for (dro::index_t q = 0; q < words.rows(); ++q) {
+      const auto& accepted = x[q].for_reader.accepted;
+      if (accepted.empty()) continue;
+      words(q, 0) = 1 + static_cast<std::int32_t>(std::count(accepted.front().begin(), accepted.front().end(), ' '));
+    }
+    return words;
   }
 
   backend& backend_;
   method method_;
+  variation variation_;
   dro::draw_options draw_;
   dro::loop_options loop_;
   dro::models::question_selector selector_;

@@ -328,3 +328,49 @@ TEST_CASE("dependent draws: one block is not enough for a baseline of the others
       "samples is 2, but \"expected log-likelihood, leave-one-out\" needs at least 2 independent blocks of 2",
       dro::option_error);
 }
+
+TEST_CASE("the numbers themselves, by their formulas") {
+  dro::host_backend b(1);
+  const dro::host_matrix<double> known(1, 1, {-2.5});
+  const auto of = [&](const dro::host_matrix<double>& likelihood, auto target, const dro::draw_traits& traits = {}) {
+    const auto scores = dro::on_policy(b, likelihood).with(traits, {});
+    return dro::coefficients(b, target, scores, dro::importance_weights(b, scores));
+  };
+  const dro::host_matrix<double> l(1, 4, {-1.0, -2.0, -4.0, -3.0});
+  const std::vector<real> x = {-1, -2, -4, -3};
+
+  // A known value b: (ℓ − b)/m and (f − e^b)/m.
+  const auto value = of(l, dro::expected_log_likelihood<bl::value<double>>{{std::as_const(b).view(known)}});
+  const auto likelihood = of(l, dro::expected_likelihood<bl::value<double>>{{std::as_const(b).view(known)}});
+  // GRPO: mean −2.5, population standard deviation √1.25.
+  const auto normalised = of(l, dro::expected_log_likelihood<bl::group_normalised>{});
+  for (index_t i = 0; i < 4; ++i) {
+    const real reward = x[static_cast<std::size_t>(i)];
+    DRO_CHECK_NEAR(value.selector(0, i), (reward + 2.5) / 4, rounding);
+    DRO_CHECK_NEAR(likelihood.selector(0, i), (std::exp(reward) - std::exp(real(-2.5))) / 4, rounding);
+    DRO_CHECK_NEAR(normalised.selector(0, i), (reward + 2.5) / std::sqrt(real(1.25)) / 4, rounding);
+  }
+
+  // Blocks of two: without its block, the bound of a draw is that of the other two, or of those and their geometric
+  // mean in the place of both.
+  const auto arithmetic = of(l, dro::importance_weighted_bound<>{}, {.block = 2});
+  const auto geometric = of(l, dro::importance_weighted_bound<bl::geometric>{}, {.block = 2});
+  const real whole = test::log_sum_exp(x) - std::log(real(4));
+  const real last_two = test::log_sum_exp({x[2], x[3]});
+  DRO_CHECK_NEAR(arithmetic.selector(0, 0), whole - (last_two - std::log(real(2))), rounding);
+  DRO_CHECK_NEAR(geometric.selector(0, 1),
+                 whole - (test::log_sum_exp({x[2], x[3], real(-3.5), real(-3.5)}) - std::log(real(4))), rounding);
+
+  // One weight is all: what the others come to is still a number, which a difference from the sum would not be.
+  const dro::host_matrix<double> far(1, 3, {0.0, -2000.0, -2001.0});
+  const auto alone = of(far, dro::importance_weighted_bound<>{});
+  DRO_CHECK_NEAR(alone.selector(0, 0),
+                 -std::log(real(3)) - (test::log_sum_exp({real(-2000), real(-2001)}) - std::log(real(2))),
+                 2000 * rounding);
+
+  // A group that differs by rounding alone has no scale.
+  const double large = -20000;
+  const dro::host_matrix<double> noise(1, 3, {large, std::nextafter(large, 0.0), large});
+  CHECK(of(noise, dro::expected_log_likelihood<bl::group_normalised>{}).status(0, 0) ==
+        static_cast<std::int32_t>(dro::status::degenerate));
+}
