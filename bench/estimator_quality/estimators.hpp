@@ -6,6 +6,8 @@
 /// Every estimator of the selector's gradient, run by the library on many replicates of a batch at once: row r of the
 /// replicates is query r mod 64, so that a row's gradient by its scores is one independent estimate.
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -150,6 +152,7 @@ struct estimator {
   target of;
   bool unbiased;            ///< for what it is an estimate of
   bool order_free = false;  ///< whether it asks for a generator that ignores order
+  bool compared = true;     ///< whether it knows no more than the others
   index_t least = 1;        ///< generator calls
   index_t most = 16;
   std::function<void(backend&, row_selector&, row_generator&, const rows&, index_t m, dro::random_state<backend>&)>
@@ -221,28 +224,41 @@ auto per_position(const Reward& reward, bool is_likelihood) {
   };
 }
 
-/// RELAX for the expected log-likelihood. The control variate knows of each document what a feature of it could tell:
-/// the mean log-likelihood of the lists that hold it. Its two parameters are learned beforehand, on draws of its own.
-inline auto relax(index_t steps) {
+/// What the control variate of RELAX is told of a document.
+enum class feature {
+  score,  ///< what the selector thinks of it
+  oracle  ///< the mean log-likelihood of the lists that hold it, which nobody would know
+};
+
+/// RELAX for the expected log-likelihood, less the mean of the query's other draws. Its two parameters are learned
+/// beforehand, on draws of their own.
+inline auto relax(feature known) {
   return [=](backend& b, row_selector& selector, row_generator& generator, const rows& batch, index_t m,
              dro::random_state<backend>& random) {
     const auto once = [&](const rows& part, matrix& parameters, matrix& d_scores, matrix& d_parameters,
                           dro::random_state<backend>& noise) {
-      const auto features = generator.document_means(part);
+      const auto scores = selector.scores(b, part);
+      auto features = known == feature::oracle ? generator.document_means(part) : matrix(part.count * documents, 1);
+      if (known == feature::score) std::copy_n(scores.data(), part.count * documents, features.data());
       const auto z = selector.draw(b, part, {m, select}, noise.source(b));
-      const auto rewards = generator.log_likelihood(b, part, z);
-      const dro::softmax_control_variate<double> control(std::as_const(b).view(features),
-                                                         std::as_const(b).view(parameters));
-      static_cast<void>(dro::relax_gradient(b, selector.scores(b, part), std::as_const(b).view(z.rankings()),
-                                            z.groups(), rewards, control, noise.source(b), b.view(d_scores),
-                                            b.view(d_parameters), 1));
+      auto rewards = generator.log_likelihood(b, part, z);
+      for (index_t r = 0; r < part.count; ++r) {
+        double* reward = rewards.data() + r * m;
+        double sum = 0;
+        for (index_t i = 0; i < m; ++i) sum += reward[i];
+        for (index_t i = 0; i < m; ++i) reward[i] -= (sum - reward[i]) / static_cast<double>(m - 1);
+      }
+      const dro::softmax_control_variate<double> control(b.view(std::as_const(features)),
+                                                         b.view(std::as_const(parameters)));
+      static_cast<void>(dro::relax_gradient(b, scores, std::as_const(b).view(z.rankings()), z.groups(), rewards,
+                                            control, noise.source(b), b.view(d_scores), b.view(d_parameters), 1));
       noise.advance(b);
     };
     matrix parameters(1, 2);
     matrix squares(1, 2);  // Adagrad's: the scale of the two differs, and is not known beforehand
     dro::random_state<backend> practice(b, 4711);
-    const rows part{query_count * 4};
-    for (index_t step = 0; step < steps; ++step) {
+    const rows part{query_count};
+    for (int step = 0; step < 100; ++step) {
       matrix d_scores(part.count, documents);
       matrix uphill(1, 2);
       once(part, parameters, d_scores, uphill, practice);
@@ -266,7 +282,7 @@ inline std::vector<estimator> estimators() {
   using detail::on_policy;
   std::vector<estimator> all;
   const auto add = [&](const char* name, target of, bool unbiased, index_t least, auto gradient) {
-    all.push_back({name, of, unbiased, false, least, 16, gradient});
+    all.push_back({name, of, unbiased, false, true, least, 16, gradient});
   };
   add("evidence, no baseline", target::evidence, false, 1, on_policy(dro::evidence<bl::none>{}));
   add("evidence, centred", target::evidence, false, 1, on_policy(dro::evidence<>{}));
@@ -300,7 +316,10 @@ inline std::vector<estimator> estimators() {
       on_policy(dro::greedy_baseline<dro::expected_log_likelihood>{}, 1));
   add("expected log-likelihood, group-normalised (GRPO)", target::none, false, 2,
       on_policy(dro::expected_log_likelihood<bl::group_normalised>{}));
-  add("expected log-likelihood, RELAX", target::log_likelihood, true, 1, detail::relax(100));
+  add("expected log-likelihood, RELAX", target::log_likelihood, true, 2, detail::relax(detail::feature::score));
+  add("expected log-likelihood, RELAX with an oracle's feature", target::log_likelihood, true, 2,
+      detail::relax(detail::feature::oracle));
+  all.back().compared = false;
   add("expected likelihood, per position", target::likelihood, true, 2,
       detail::per_position(dro::likelihood_reward{}, true));
   add("expected log-likelihood, per position", target::log_likelihood, true, 2,

@@ -18,7 +18,6 @@
 #include <vector>
 
 #include <dro/dro.hpp>
-#include <dro/estimate/calibration.hpp>
 #include <dro/models/question_models.hpp>
 
 #include "departures.hpp"
@@ -264,7 +263,6 @@ class trainer {
     const matrix all_scores = selector_.scores(backend_, x);
     const dro::random_source source = run_.random.source(backend_);
     const draws z = dro::draw_plackett_luce(backend_, all_scores, source, {1, draw_.select});
-    run_.random.advance(backend_);
     matrix likelihood(count, 1);
     matrix gain(count, all_scores.cols());
     const auto read = [&](dro::index_t q, const std::vector<dro::document_t>& list,
@@ -292,6 +290,7 @@ class trainer {
     matrix d_scores(count, all_scores.cols());
     dro::straight_through_gradient(backend_, backend_.view(all_scores), backend_.view(z.rankings()),
                                    backend_.view(std::as_const(gain)), source.key(), backend_.view(d_scores));
+    run_.random.advance(backend_);  // only now: the gradient goes through the noise that drew
     // The utility is E[p(y|x,d_z)], so the reader's coefficient is the likelihood itself.
     for (dro::index_t q = 0; q < count; ++q) likelihood(q, 0) /= static_cast<double>(count);
     reader_.accumulate_gradient(backend_, x, z, likelihood);
@@ -341,25 +340,28 @@ class trainer {
                              d.uncorrected_sampling ? published_sampling : dro::sampling{});
     const std::vector<char> lost = lost_lists(z, d.unparsed_dropped ? unparsed_share : 0, source.key());
     run_.random.advance(backend_);
-    matrix times = dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0);
-    for (dro::index_t i = 0; i < times.rows(); ++i) {
-      if (d.duplicates_dropped && is_repeated(z, i)) times(i, 0) = 0;
-      if (variation_.is_corrected && lost[static_cast<std::size_t>(i)] != 0) times(i, 0) = 0;
+    if (d.duplicates_dropped) z = dro::deduplicate(backend_, std::move(z), {.keep_multiplicity = false});
+    if (variation_.is_corrected) {
+      matrix times = dro::make_filled<double>(backend_, z.groups().total(), 1, 1.0);
+      for (dro::index_t i = 0; i < times.rows(); ++i) {
+        if (z.has_multiplicity()) times(i, 0) = z.multiplicity()(i, 0);
+        if (lost[static_cast<std::size_t>(i)] != 0) times(i, 0) = 0;
+      }
+      z.set_multiplicity(backend_, std::move(times));
     }
-    z.set_multiplicity(backend_, std::move(times));
 
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
     // The published code takes all lists for the selector's own draws, so that w ∝ p(y|x,d_z), however they were drawn.
     const matrix log_selector = variation_.is_corrected ? selector_.log_prob(backend_, x, z) : matrix();
-    const auto scores = variation_.is_corrected ? dro::off_policy(backend_, log_selector, log_likelihood, z)
+    const auto scored = variation_.is_corrected ? dro::off_policy(backend_, log_selector, log_likelihood, z)
                                                 : dro::on_policy(backend_, log_likelihood, z);
     const auto lengths = answer_words(x);
     const auto weights =
         d.mean_token_weights
-            ? dro::calibrate(backend_, scores, dro::calibration::length_normalise{backend_.view(lengths)}).used
-            : dro::importance_weights(backend_, scores);
+            ? dro::calibrate(backend_, scored, dro::calibration::length_normalise{backend_.view(lengths)}).used
+            : dro::importance_weights(backend_, scored);
     run_.totals.add(backend_, weights, weights.status, z.groups());
-    auto c = dro::coefficients(backend_, dro::evidence<dro::baseline::none>{}, scores, weights,
+    auto c = dro::coefficients(backend_, dro::evidence<dro::baseline::none>{}, scored, weights,
                                d.divided_by_four ? 4 : count);
     for (dro::index_t i = 0; i < c.selector.rows(); ++i) {
       if (lost[static_cast<std::size_t>(i)] != 0) c.selector(i, 0) = c.generator(i, 0) = 0;
@@ -368,16 +370,6 @@ class trainer {
     selector_optimizer_.step(backend_, selector_);
     reader_.accumulate_gradient(backend_, x, z, c.generator);
     reader_optimizer_.step(backend_, reader_);
-  }
-
-  /// Whether list i of `z` is one of the question's earlier ones again.
-  [[nodiscard]] static bool is_repeated(const draws& z, dro::index_t i) {
-    const dro::index_t samples = z.groups().per_query();
-    const auto* list = &z.rankings()(i, 0);
-    for (dro::index_t earlier = i - i % samples; earlier < i; ++earlier) {
-      if (std::equal(list, list + z.select(), &z.rankings()(earlier, 0))) return true;
-    }
-    return false;
   }
 
   /// Which lists of `z` are lost, each with probability `share`. The noise is a part of the step's that draws leave.

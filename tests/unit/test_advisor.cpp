@@ -243,7 +243,7 @@ TEST_CASE("which estimator is recommended") {
   CHECK(choice({.samples = 3}) == estimator::centred);
   CHECK(choice({.samples = 2, .tail_index = 3.1}) == estimator::mixture);
   CHECK(choice({.samples = 4, .tail_index = 3.1}) == estimator::mixture);
-  CHECK(choice({.samples = 4, .tail_index = 2.9}) == estimator::without_replacement);
+  CHECK(choice({.samples = 4, .tail_index = 2.5}) == estimator::without_replacement);
   CHECK(choice({.samples = 5, .tail_index = 3.1}) == estimator::without_replacement);
   CHECK(choice({.library_draws = false}) == estimator::centred);
   CHECK(choice({.samples = 2, .library_draws = false, .tail_index = 5}) == estimator::mixture);

@@ -265,7 +265,7 @@ struct recommendation {
 /// The estimator that the library recommends: the first rule that holds. Set by the tables of docs/estimators.md, where
 /// each choice has an error within a tenth of the best. Throws option_error if samples < 1.
 [[nodiscard]] inline recommendation recommend_estimator(const estimator_context& c) {
-  constexpr double heavy = 3.0;
+  constexpr double heavy = 2.6;
   if (c.samples < 1) throw option_error("samples is " + std::to_string(c.samples) + ", expected at least 1");
   if (c.rankings <= static_cast<double>(c.samples)) {
     return {estimator::exhaustive, "there are no more rankings than samples: all of them give the exact gradient"};
