@@ -56,6 +56,19 @@ TEST_CASE("options out of range") {
   CHECK(refusal({"--threads", "2147483647"}) == "train_qa: --threads is 2147483647, expected at most 4096\n");
 }
 
+TEST_CASE("departures of the published code are of one method, and have names") {
+  const std::string belongs = "train_qa: --departure needs --method dro-plain, without --compare\n";
+  CHECK(refusal({"--departure", "one-sample"}) == belongs);
+  CHECK(refusal({"--departure", "one-sample", "--method", "dro-plain", "--compare"}) == belongs);
+  const std::string unknown = refusal({"--method", "dro-plain", "--departure", "none"});
+  CHECK(unknown.starts_with("train_qa: "));
+  for (const char* name : {"none", "mean-token-weights", "one-sample", "duplicates-dropped", "unparsed-dropped",
+                           "uncorrected-sampling", "divided-by-four"}) {
+    CAPTURE(name);
+    CHECK(unknown.find(name) != std::string::npos);
+  }
+}
+
 TEST_CASE("a method that needs gold documents where there are none") {
   const temporary_folder folder;
   const std::string path = folder.write("questions", record("1") + record("2") + record("3"));
