@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -230,23 +231,26 @@ enum class feature {
   oracle  ///< the mean log-likelihood of the lists that hold it, which nobody would know
 };
 
-/// RELAX for the expected log-likelihood, less the mean of the query's other draws. Its two parameters are learned
-/// beforehand, on draws of their own.
+/// RELAX for the expected log-likelihood. Its two parameters are learned beforehand, on draws of their own.
 inline auto relax(feature known) {
   return [=](backend& b, row_selector& selector, row_generator& generator, const rows& batch, index_t m,
              dro::random_state<backend>& random) {
-    const auto once = [&](const rows& part, matrix& parameters, matrix& d_scores, matrix& d_parameters,
-                          dro::random_state<backend>& noise) {
+    const auto once = [&](const row_generator& source, const rows& part, matrix& parameters, matrix& d_scores,
+                          matrix& d_parameters, dro::random_state<backend>& noise) {
       const auto scores = selector.scores(b, part);
-      auto features = known == feature::oracle ? generator.document_means(part) : matrix(part.count * documents, 1);
-      if (known == feature::score) std::copy_n(scores.data(), part.count * documents, features.data());
       const auto z = selector.draw(b, part, {m, select}, noise.source(b));
-      auto rewards = generator.log_likelihood(b, part, z);
-      for (index_t r = 0; r < part.count; ++r) {
-        double* reward = rewards.data() + r * m;
-        double sum = 0;
-        for (index_t i = 0; i < m; ++i) sum += reward[i];
-        for (index_t i = 0; i < m; ++i) reward[i] -= (sum - reward[i]) / static_cast<double>(m - 1);
+      auto rewards = source.log_likelihood(b, part, z);
+      matrix features(part.count * documents, 1);
+      if (known == feature::oracle) {
+        features = source.document_means(part);
+      } else {
+        // Scores do not know how likely the answer of a query is: its level is taken off by the other draws.
+        std::copy_n(scores.data(), part.count * documents, features.data());
+        for (index_t r = 0; r < part.count; ++r) {
+          double* reward = rewards.data() + r * m;
+          const double sum = std::accumulate(reward, reward + m, 0.0);
+          for (index_t i = 0; i < m; ++i) reward[i] -= (sum - reward[i]) / static_cast<double>(m - 1);
+        }
       }
       const dro::softmax_control_variate<double> control(b.view(std::as_const(features)),
                                                          b.view(std::as_const(parameters)));
@@ -255,13 +259,14 @@ inline auto relax(feature known) {
       noise.advance(b);
     };
     matrix parameters(1, 2);
-    matrix squares(1, 2);  // Adagrad's: the scale of the two differs, and is not known beforehand
+    matrix squares(1, 2);                       // Adagrad's: the scale of the two differs, and is not known beforehand
+    const row_generator rehearsal = generator;  // whose calls are not counted
     dro::random_state<backend> practice(b, 4711);
     const rows part{query_count};
     for (int step = 0; step < 100; ++step) {
       matrix d_scores(part.count, documents);
       matrix uphill(1, 2);
-      once(part, parameters, d_scores, uphill, practice);
+      once(rehearsal, part, parameters, d_scores, uphill, practice);
       for (index_t k = 0; k < 2; ++k) {
         squares(0, k) += uphill(0, k) * uphill(0, k);
         parameters(0, k) += 0.3 * uphill(0, k) / std::sqrt(squares(0, k) + 1e-30);
@@ -269,7 +274,7 @@ inline auto relax(feature known) {
     }
     matrix d_scores(batch.count, documents);
     matrix unused(1, 2);
-    once(batch, parameters, d_scores, unused, random);
+    once(generator, batch, parameters, d_scores, unused, random);
     selector.accumulate_score_gradient(b, batch, d_scores);
   };
 }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <vector>
 
 #include "estimators.hpp"
@@ -17,10 +18,10 @@ namespace quality {
 
 /// Moments over independent batches. A batch's gradient is the list of its queries' gradients by their scores.
 struct measured {
-  double relative_bias = 0;  ///< ‖E g − ∇‖ / ‖∇‖, ∇ of what the estimator estimates; NaN if it claims nothing
+  double relative_bias = 0;      ///< ‖E g − ∇‖ / ‖∇‖, ∇ of what the estimator estimates; NaN where noise hides it
   double bias_z = 0;         ///< ‖E g − ∇‖² in standard errors of its estimate, were it 0
   double relative_variance = 0;  ///< tr Var g / ‖∇‖², ∇ of what it estimates, or of the evidence
-  double cosine = 0;             ///< of E g and the gradient of the evidence
+  double cosine = 0;             ///< of E g and the gradient of the evidence; NaN where noise hides E g
   double error = 0;              ///< E‖g‖² ‖∇‖² / (E g·∇)² − 1, ∇ of the evidence
   double calls = 0;              ///< different lists scored, a query
 
@@ -72,6 +73,7 @@ inline measured measure(const fixture& f, const estimator& e, index_t m, index_t
   double squared_mean = 0;
   double squared_bias = 0;
   double noise = 0;
+  double noise_of_mean = 0;
   index_t pairs = 0;
   std::vector<vector> off = mean;
   for (vector& d : off) {
@@ -79,7 +81,9 @@ inline measured measure(const fixture& f, const estimator& e, index_t m, index_t
   }
   for (std::size_t g = 0; g < mean.size(); ++g) {
     for (std::size_t h = 0; h < g; ++h, ++pairs) {
-      squared_mean += dot(mean[g], mean[h]);
+      const double product = dot(mean[g], mean[h]);
+      squared_mean += product;
+      noise_of_mean += product * product;
       const double p = dot(off[g], off[h]);
       squared_bias += p;
       noise += p * p;
@@ -92,10 +96,12 @@ inline measured measure(const fixture& f, const estimator& e, index_t m, index_t
 
   measured out;
   const double length = dot(own, own);
-  out.relative_bias = std::copysign(std::sqrt(std::abs(squared_bias) / length), squared_bias);
+  constexpr double hidden = std::numeric_limits<double>::quiet_NaN();
   out.bias_z = squared_bias / (std::sqrt(noise) / static_cast<double>(pairs));
+  out.relative_bias = out.bias_z > 4 ? std::sqrt(squared_bias / length) : hidden;
   out.relative_variance = (square - squared_mean) / length;
-  out.cosine = along / std::sqrt(std::max(squared_mean, 1e-300) * dot(evidence, evidence));
+  const bool is_seen = squared_mean > 4 * std::sqrt(noise_of_mean) / static_cast<double>(pairs);
+  out.cosine = is_seen ? along / std::sqrt(squared_mean * dot(evidence, evidence)) : hidden;
   out.error = square * dot(evidence, evidence) / (along * along) - 1;
   out.calls = static_cast<double>(generator.calls()) / static_cast<double>(groups * batch.count);
 

@@ -101,7 +101,8 @@ TEST_CASE("the bias of the evidence gradient is a/m + O(1/m²) with the constant
     return a;
   };
   const auto scaled_bias = [&](auto objective, std::size_t m, bool on_policy) {
-    const auto found = exact_moments<decltype(objective)>(w, on_policy ? from_selector(w, m) : from_proposal(m, uniform));
+    const auto found =
+        exact_moments<decltype(objective)>(w, on_policy ? from_selector(w, m) : from_proposal(m, uniform));
     auto bias = difference(found.mean, truth);
     for (real& x : bias) x *= static_cast<real>(m);
     return bias;

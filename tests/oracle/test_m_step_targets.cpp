@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <dro/backend/host.hpp>
+#include <dro/em/advisor.hpp>
 #include <dro/em/baselines.hpp>
 #include <dro/em/calibrated.hpp>
 #include <dro/em/em.hpp>
@@ -197,6 +198,59 @@ TEST_CASE("calibrated: the coefficients are those of the weights after calibrati
   CHECK(test::same(found.c.selector, expected.selector));
   CHECK_FALSE(test::same(used.normalised, s.e.weights.normalised));
   CHECK(test::same(raw, s.e.weights.normalised));
+}
+
+TEST_CASE("set scores over several steps: the gradient of log P(set) is that of the scores as they are") {
+  // One gradient step of the M-step against one made by hand at the scores after the first.
+  const auto scores_after = [](index_t steps) {
+    scene s;
+    dro::sgd<backend, double> of_selector(s.b, {.learning_rate = 1});
+    dro::m_step(s.b, s.selector, s.generator, s.w.all(), s.e, dro::set_scores<dro::evidence<bl::none>>{}, of_selector,
+                dro::frozen{}, {.steps = steps});
+    return read(s.b, s.selector.scores());
+  };
+  scene s;
+  dro::sgd<backend, double> of_selector(s.b, {.learning_rate = 1});
+  for (int step = 0; step < 2; ++step) {
+    dro::m_step(s.b, s.selector, s.generator, s.w.all(), s.e, dro::set_scores<dro::evidence<bl::none>>{}, of_selector,
+                dro::frozen{});
+    dro::reweigh(s.b, s.selector, s.generator, s.w.all(), s.e);
+  }
+  CHECK(test::same(scores_after(2), s.selector.scores()));
+  CHECK(test::largest_magnitude(test::elements(scores_after(50))) < 10);
+}
+
+TEST_CASE("what would find its own draws in its state is refused a second step on them") {
+  scene s;
+  test::gradient_recorder ignore;
+  dro::moving_average_baseline<dro::expected_log_likelihood, backend> average(s.b);
+  CHECK_THROWS_WITH_AS(dro::m_step(s.b, s.selector, s.generator, s.w.all(), s.e, average, ignore, ignore, {.steps = 2}),
+                       "M-step: steps is 2, but this estimator holds for one step on the draws of an E-step",
+                       dro::option_error);
+}
+
+TEST_CASE("em counts the queries that the objective gives nothing, whatever their weights") {
+  scene s;
+  // One answer is impossible given one list: a weight of 0 among others, and a reward of −inf.
+  s.w.logits(0, s.w.right(0, 0)) = -test::infinity<double>;
+  auto generator = s.w.generator(s.b);
+  dro::sgd<backend, double> of_selector(s.b, {.learning_rate = 0.1});
+  dro::step_summary summary;
+  struct keep {
+    dro::step_summary& to;
+    void on_iteration(const dro::loop_progress&, const dro::step_summary& now) { to = now; }
+  };
+  const dro::em_options options{.loop = {.iterations = 1, .batch_size = 3}, .draw = {64, 2}, .hit_log_likelihood = -50};
+  dro::em(s.b, s.selector, generator, whole_table{3}, dro::expected_log_likelihood<>{}, of_selector, dro::frozen{},
+          options, keep{summary});
+  CHECK(summary.flagged() == 0);
+  CHECK(summary.without_gradient == 1);
+  CHECK(summary.hits_known == 3);
+  CHECK(summary.all_hit == 2);
+  CHECK(dro::advise(summary).what == dro::finding::no_gradient);
+  dro::em(s.b, s.selector, generator, whole_table{3}, dro::evidence<>{}, of_selector, dro::frozen{}, options,
+          keep{summary});
+  CHECK(summary.without_gradient == 0);
 }
 
 TEST_CASE("unordered sets: draws without replacement in the E-step, their estimator in the M-step") {

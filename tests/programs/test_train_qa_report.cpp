@@ -58,6 +58,7 @@ TEST_CASE("report.json has all of the run") {
                                      {"seed", 7},
                                      {"seeds", 1},
                                      {"compare", false},
+                                     {"departures", json::array()},
                                      {"train", "train.jsonl"},
                                      {"dev", "dev.jsonl"}});
   CHECK(report.at("data").at("train_questions") == 80);

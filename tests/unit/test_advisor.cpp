@@ -74,6 +74,25 @@ TEST_CASE("each finding has its trigger, and its line says what to do") {
     CHECK(contains(a.line, "+inf (1)"));
     CHECK(found_after([](step_summary& s) { count(s, dro::status::unbounded, 1); }).what == finding::numerical_trouble);
   }
+  SUBCASE("no gradient") {
+    const auto with = [](std::int64_t queries) {
+      return found_after([&](step_summary& s) {
+        count(s, dro::status::impossible, 4);
+        s.without_gradient = queries;
+      });
+    };
+    CHECK(with(15).what == finding::no_gradient);
+    CHECK(with(14).what == finding::fine);
+    CHECK(contains(with(20).line, "no gradient in 20 % of the queries"));
+  }
+  SUBCASE("one sample") {
+    step_summary s = healthy();
+    s.samples = s.effective_sample_size = 1;
+    CHECK(advise(s).what == finding::one_sample);
+    dro::advice_context reward;
+    reward.self_normalised = false;
+    CHECK(advise(s, reward).what != finding::one_sample);
+  }
   SUBCASE("impossible") {
     const auto a = found_after([](step_summary& s) { count(s, dro::status::impossible, 11); });
     CHECK(a.what == finding::impossible);

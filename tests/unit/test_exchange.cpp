@@ -580,7 +580,8 @@ TEST_CASE("a program that is started here") {
   CHECK(trouble(R"(echo '{"request":2,"log_likelihood":0}'; kill -9 $$)") ==
         " scorer: was ended by signal 9, with 3 more lines expected of it");
   CHECK(trouble("exec sleep 60", {.timeout = std::chrono::milliseconds(50), .patience = {}}) ==
-        " scorer: did nothing for 50 ms, with 4 more lines expected of it");
+        " scorer: did nothing for 50 ms, with 4 more lines expected of it (the option `timeout`; does it flush every "
+        "line?)");
   CHECK(refusal<dro::file_error>([] {
           line_peer({"no-such-program-of-dro", "x"});
         }) == "no-such-program-of-dro x: cannot be started: No such file or directory");
@@ -667,9 +668,12 @@ TEST_CASE("answers that are refused") {
     const exchange_generator<> remote(scorer.peer());
     return refusal<dro::data_error>([&] { static_cast<void>(remote.log_likelihood(b, table_rows{0, 2}, z)); });
   };
-  CHECK(of_peer("loading the model\n") == "scorer:1: expected a line of JSON, found: loading the model");
+  CHECK(of_peer("loading the model\n") ==
+        "scorer:1: expected a line of JSON (numbers it lacks are the strings \"-inf\", \"inf\" and \"nan\"), found: "
+        "loading the model");
   CHECK(of_peer(good + "\n" + std::string(70, 'x') + "\n") ==
-        "scorer:4: expected a line of JSON, found: " + std::string(60, 'x') + "...");
+        "scorer:4: expected a line of JSON (numbers it lacks are the strings \"-inf\", \"inf\" and \"nan\"), found: " +
+            std::string(60, 'x') + "...");
   CHECK(of_peer("17\n") == "scorer:1: record 1: expected an object, found 17");
   CHECK(of_peer(good + "{\"request\":1,\"log_likelihood\":-1}\n") ==
         "scorer:3: record 3, field \"request\": request 1 was answered before, in line 2");

@@ -330,3 +330,15 @@ TEST_CASE("other parameters than at the first step, and rates that are none, are
   dro::sgd<dro::host_backend> fresh(b);
   CHECK_THROWS_WITH_AS(fresh.step(b, wrong), "optimizer: gradient is [2 × 3], expected [2 × 2]", dro::shape_error);
 }
+
+TEST_CASE("a parameter of −inf, such as padding, stays what it is without decay") {
+  dro::host_backend b(1);
+  const auto check = [&](auto optimizer) {
+    on_host model(b, {one(-test::infinity<double>)});
+    model.set_gradient(0, one(0.0));
+    optimizer.step(b, model);
+    CHECK(model.value(0)(0, 0) == -test::infinity<double>);
+  };
+  check(dro::sgd<dro::host_backend, double>(b, {.learning_rate = 0.5}));
+  check(dro::adagrad<dro::host_backend, double>(b, {.learning_rate = 0.5}));
+}

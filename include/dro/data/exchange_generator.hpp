@@ -111,9 +111,10 @@ class exchange_generator {
       return nlohmann::json::parse(line);
     } catch (const nlohmann::json::exception&) {
       constexpr std::size_t longest = 60;
-      throw data_error(peer_->name(), number,
-                       "expected a line of JSON, found: " + std::string(line.substr(0, longest)) +
-                           (line.size() > longest ? "..." : ""));
+      throw data_error(
+          peer_->name(), number,
+          "expected a line of JSON (numbers it lacks are the strings \"-inf\", \"inf\" and \"nan\"), found: " +
+              std::string(line.substr(0, longest)) + (line.size() > longest ? "..." : ""));
     }
   }
 

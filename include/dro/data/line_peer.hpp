@@ -273,7 +273,8 @@ class line_peer {
         std::min<std::chrono::milliseconds::rep>(options_.timeout.count(), std::numeric_limits<int>::max());
     const int ready = ::poll(both.data(), both.size(), limit > 0 ? static_cast<int>(limit) : -1);
     if (ready == 0) {
-      fail("did nothing for " + std::to_string(limit) + " ms" + still_expected(incoming));
+      fail("did nothing for " + std::to_string(limit) + " ms" + still_expected(incoming) +
+           " (the option `timeout`; does it flush every line?)");
     }
     if (ready < 0 && errno != EINTR) fail(std::string("cannot be waited for: ") + std::strerror(errno));
   }

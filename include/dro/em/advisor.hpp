@@ -28,6 +28,8 @@ enum class finding {
   impossible,         ///< in many queries no sample has any weight
   no_hit,             ///< in many queries no sample contains the answer
   support,            ///< the proposal cannot draw all that the selector can
+  no_gradient,        ///< the objective has nothing to say in many queries
+  one_sample,         ///< a self-normalised weight of 1, whatever it is worth
   repeated,           ///< the same rankings come again and again
   heavy_tail,         ///< weights whose variance may be infinite
   one_weight,         ///< a single sample decides
@@ -48,6 +50,10 @@ enum class finding {
       return "no hit";
     case finding::support:
       return "support";
+    case finding::no_gradient:
+      return "no gradient";
+    case finding::one_sample:
+      return "one sample";
     case finding::repeated:
       return "repeated";
     case finding::heavy_tail:
@@ -79,6 +85,7 @@ struct advice_context {
   bool scored_selector = false;       ///< the selector shows its scores (see scored_selector)
   bool selector_drew = true;          ///< the proposal is the selector itself
   bool centred = true;                ///< the objective carries a baseline
+  bool self_normalised = true;        ///< it uses self-normalised weights: the evidence, not an expected reward
   /// Rankings a query has, n!/(n − K)!; see count_rankings.
   double rankings = std::numeric_limits<double>::infinity();
 };
@@ -87,6 +94,7 @@ struct advice_context {
 struct advice_limits {
   double impossible = 0.1;   ///< queries in which nothing is possible
   double no_hit = 0.25;      ///< queries of which no sample hits
+  double no_gradient = 0.1;  ///< queries to which the objective gives no gradient, beyond those in trouble
   double all_hit = 0.75;     ///< queries of which all do
   double kept_mass = 0.99;   ///< of the selector, below which the truncation is worth a line
   double distinct = 0.5;     ///< of as many different rankings as there could be
@@ -160,13 +168,26 @@ namespace detail {
     const std::string kept = s.kept_mass == s.kept_mass ? percent(s.kept_mass) : "an unknown share";
     return {finding::support, "the proposal can draw " + kept +
                                   " of what the selector can: gradients are biased and carry no baseline; mix in the "
-                                  "whole selector, or truncate less"};
+                                  "whole selector, or truncate less if it was truncated"};
+  }
+  if (share(s.without_gradient - s.flagged(), all) > limits.no_gradient) {
+    return {finding::no_gradient,
+            "the objective gives no gradient in " + percent(share(s.without_gradient, all)) +
+                " of the queries: a sample of log-likelihood -inf (expected log-likelihood), equal rewards "
+                "(group-normalised) or too few samples; the evidence takes all of these"};
+  }
+  if (m == 1 && context.self_normalised) {
+    return {finding::one_sample,
+            "one sample has weight 1 whatever it is worth, and the evidence no gradient for the "
+            "selector: draw 4 or more"};
   }
   if (const double possible = std::fmin(1.0, context.rankings / m); s.distinct_share < limits.distinct * possible) {
-    return {finding::repeated,
-            decimal(s.distinct_share * m, 1) + " different rankings of " + decimal(m, 0) +
-                ": the selector has made up its mind; draw without replacement, spend samples on other queries "
-                "(adaptive E-step), draw fewer, or add an entropy bonus"};
+    return {
+        finding::repeated,
+        decimal(s.distinct_share * m, 1) + " different rankings of " + decimal(m, 0) +
+            (context.selector_drew ? ": the selector has made up its mind; draw without replacement, spend samples on "
+                                     "other queries (adaptive E-step), draw fewer, or add an entropy bonus"
+                                   : ": the proposal repeats itself; draw fewer, or mix in the selector")};
   }
   if (share(s.tails_heavy, static_cast<double>(s.tails_fitted)) > limits.heavy_tails) {
     return {finding::heavy_tail, "the Pareto shape of the weights is above its threshold in " +

@@ -8,7 +8,9 @@
 ///
 ///     em(b, selector, generator, source, dro::greedy_baseline<dro::expected_log_likelihood>{}, …);
 
+#include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include <dro/backend/concept.hpp>
@@ -29,11 +31,22 @@
 
 namespace dro {
 
+namespace detail {
+
+template <template <class> class Reward>
+concept rewards_expectation = std::is_same_v<Reward<baseline::none>, expected_log_likelihood<baseline::none>> ||
+    std::is_same_v<Reward<baseline::none>, expected_likelihood<baseline::none>>;
+
+}  // namespace detail
+
 /// The reward of the selector's greedy ranking is taken off (ReMax; Li et al. 2023): known before anything is drawn, so
 /// the gradient stays unbiased, at m = 1 too. One more generator call a query. A query whose greedy ranking is
 /// impossible has no baseline where the reward is a likelihood, and is impossible where it is a log-likelihood.
 template <template <class> class Reward>
 struct greedy_baseline {
+  static_assert(
+      detail::rewards_expectation<Reward>,
+      "dro: Reward is dro::expected_log_likelihood or dro::expected_likelihood; the evidence has baselines of its own");
   static constexpr bool valid_over_steps = false;
 
   template <backend B, class T, class Selector, class Generator, class Queries>
@@ -50,6 +63,9 @@ struct greedy_baseline {
 /// selector that shows its scores.
 template <template <class> class Reward>
 struct variance_minimising_baseline {
+  static_assert(
+      detail::rewards_expectation<Reward>,
+      "dro: Reward is dro::expected_log_likelihood or dro::expected_likelihood; the evidence has baselines of its own");
   static constexpr bool valid_over_steps = false;
   double shrinkage = 0.75;
 
@@ -134,12 +150,18 @@ struct moving_average_program {
 }  // namespace detail
 
 /// An exponential moving average of the mean reward of earlier steps is taken off: updated after it was used, since an
-/// average that holds the current draws is no longer independent of them, and corrected by 1 − β^t for its start at 0
-/// (Kingma & Ba 2015, section 3). The state is in the backend's memory. One value for all queries.
+/// average that holds the current draws is no longer independent of them (one gradient step for each E-step), and
+/// corrected by 1 − β^t for its start at 0 (Kingma & Ba 2015, section 3). The state is in the backend's memory. One
+/// value for all queries.
 template <template <class> class Reward, backend B, class T = double>
 class moving_average_baseline {
+  static_assert(
+      detail::rewards_expectation<Reward>,
+      "dro: Reward is dro::expected_log_likelihood or dro::expected_likelihood; the evidence has baselines of its own");
+
  public:
   static constexpr bool valid_over_steps = false;
+  static constexpr bool one_step = true;  // a second step on the same draws would find them in the average
 
   /// `decay` β in [0, 1). Throws option_error.
   explicit moving_average_baseline(B& b, double decay = 0.9) : state_(b.template make<T>(1, 2)), decay_(decay) {

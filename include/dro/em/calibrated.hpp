@@ -22,10 +22,17 @@ namespace dro {
 ///     em(…, dro::calibrated(dro::evidence<>{}, dro::calibration::truncate{}, dro::calibration::temper{0.5}), …);
 ///
 /// The E-step keeps its raw weights: diagnostics are of what the models said. Objectives that use the weights w̄ are
-/// changed by this (the evidence, the bound off-policy); those that use ℓ and ρ themselves are not. The coefficients
-/// are made anew at each gradient step.
-template <objective Objective, class... Steps>
+/// changed by this (the evidence, the bound off-policy); those that use ℓ and ρ themselves are not, and are refused.
+/// Where the target's coefficients may be kept over several gradient steps, these may, too.
+template <objective Objective, calibration_step... Steps>
 class calibrated {
+  static_assert(detail::stages_ascend<Steps...>(),
+                "dro: the steps of a calibration are length_normalise, truncate, clip, pareto_smooth, temper, in this "
+                "order and each at most once");
+  static_assert(
+      !requires { Objective::rewards_likelihood; },
+      "dro: an expected reward does not use the self-normalised weights: there is nothing to calibrate");
+
  public:
   static constexpr bool valid_over_steps = Objective::valid_over_steps;
 

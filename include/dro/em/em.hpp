@@ -6,6 +6,7 @@
 /// Expectation maximisation: E-steps and M-steps over all queries, iteration after iteration.
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
@@ -24,6 +25,9 @@ struct em_options {
   loop_options loop;
   draw_options draw;
   index_t m_steps = 1;  ///< gradient steps on the draws of each E-step
+  /// From which log p(y|x,d_z) on, in nats, a sample counts as a hit in the diagnostics (see hit_rule); NaN: nobody
+  /// knows.
+  double hit_log_likelihood = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// Where a run stands, and what a checkpoint of it keeps beside the models and optimisers.
@@ -79,9 +83,11 @@ bool em(B& b, Selector& selector, Generator& generator, DrawsFrom&& draws_from, 
     }();
     (show(callbacks, batch, e), ...);
     // The diagnostics are those of the E-step, also where the M-step weighs the draws again.
-    run.totals.add(b, e.z, e.scores(b), e.weights);
-    m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer,
-           {.steps = options.m_steps});
+    using scalar = typename Selector::scalar_type;
+    run.totals.add(b, e.z, e.scores(b), e.weights, hit_rule<scalar>{.threshold = options.hit_log_likelihood});
+    const auto c = m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer,
+                          {.steps = options.m_steps});
+    run.totals.add_coefficients(b, c.status);
   };
   return training_loop(
       source, options.loop, run.position, step, [&] { return run.totals.take(b); }, callbacks...);
@@ -95,6 +101,17 @@ bool em(B& b, Selector& selector, Generator& generator, const Source& source, co
         em_run<B>& run, Callbacks&&... callbacks) {
   return em(b, selector, generator, selector_draws{}, source, target, selector_optimizer, generator_optimizer, options,
             run, callbacks...);
+}
+
+/// The same with draws from `draws_from`, from beginning to end, for a run that nobody resumes.
+template <backend B, class Selector, class Generator, class DrawsFrom, query_source Source, class Target,
+          class SelectorOptimizer, class GeneratorOptimizer, class... Callbacks>
+bool em(B& b, Selector& selector, Generator& generator, DrawsFrom&& draws_from, const Source& source,
+        const Target& target, SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer,
+        const em_options& options, Callbacks&&... callbacks) {
+  em_run<B> run(b, options.loop.seed);
+  return em(b, selector, generator, draws_from, source, target, selector_optimizer, generator_optimizer, options, run,
+            callbacks...);
 }
 
 /// The same from beginning to end, for a run that nobody resumes: draws are seeded with `options.loop.seed`, as the

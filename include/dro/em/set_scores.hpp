@@ -21,7 +21,7 @@ namespace dro {
 /// depends on the set alone.
 template <objective Objective>
 struct set_scores {
-  static constexpr bool valid_over_steps = Objective::valid_over_steps;
+  static constexpr bool valid_over_steps = false;  // coefficients may be kept, ∇ log P(set) at new scores may not
   [[no_unique_address]] Objective target = {};
 
   template <backend B, class T>

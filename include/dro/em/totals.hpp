@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include <dro/backend/concept.hpp>
 #include <dro/backend/host.hpp>
@@ -37,6 +38,8 @@ struct step_summary {
   double entropy = 0;                ///< mean, nats
   double weight_variance = 0;        ///< mean over queries of the variance of m w̄, that is χ² = m / ESS − 1
   std::array<std::int64_t, status_count> queries{};  ///< by status
+
+  std::int64_t without_gradient = 0;  ///< queries whose coefficients the M-step set to 0, for whatever reason
 
   double samples = unknown;          ///< mean of m
   double effective_share = unknown;  ///< Σ ESS / Σ m over all queries
@@ -96,6 +99,7 @@ enum column : index_t {
   calibrated_effective,
   calibrated_variance,
   calibrated_known,
+  without_gradient,
   gradient,
   statuses = gradient + gradient_noise_columns,
   columns = statuses + status_count
@@ -201,6 +205,17 @@ struct add_calibrated_program {
   }
 };
 
+struct add_statuses_program {
+  matrix_view<const std::int32_t> status_of;
+  matrix_view<double> totals;
+
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
+    const total_adder<Team> add{team, totals, status_of.rows};
+    add(total::without_gradient, [&](index_t q) { return is_used_query(status_of, q) ? 0 : 1; });
+  }
+};
+
 template <class T>
 struct add_tails_program {
   matrix_view<const T> shapes;
@@ -255,6 +270,12 @@ class step_totals {
                                                view.view(used.status), b.view(totals_)});
   }
 
+  /// Counts the queries without a gradient, by the status of the coefficients of an M-step, [queries × 1]: weights can
+  /// be fine where an objective has nothing to say. Queues one program.
+  void add_coefficients(B& b, const matrix_t<B, std::int32_t>& statuses) {
+    b.run(1, detail::add_statuses_program{std::as_const(b).view(statuses), b.view(totals_)});
+  }
+
   /// Counts Pareto shapes k̂, [queries × 1], NaN where not estimable, and those above `threshold`: for m draws,
   /// pareto_shape_threshold(m). Throws shape_error. Queues one program.
   template <class T>
@@ -288,6 +309,7 @@ class step_totals {
     s.largest_weight = sum(total::largest) / n;
     s.entropy = sum(total::entropy) / n;
     s.weight_variance = sum(total::variance) / n;
+    s.without_gradient = whole(total::without_gradient);
     s.samples = sum(total::samples) / n;
     s.effective_share = sum(total::effective) / sum(total::samples);
     s.standard_error = sum(total::error) / sum(total::error_known);

@@ -43,7 +43,7 @@ class query_draws {
   [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t i) const { return scores_.log_ratio(query_, i); }
   /// ρ_i = p(z_i|x) / q(z_i).
   [[nodiscard]] DRO_HOST_DEVICE T ratio(index_t i) const { return math::exp(log_ratio(i)); }
-  /// log p(z_i|x), nats, where scored_draws has it (draws::on_policy of bare likelihoods do not).
+  /// log p(z_i|x), nats, where scored_draws has it (dro::on_policy of bare likelihoods has not).
   [[nodiscard]] DRO_HOST_DEVICE T log_selector(index_t i) const { return scores_.log_selector(query_, i); }
   /// log p(y|x,d_{z_i}), nats.
   [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t i) const { return scores_.log_likelihood(query_, i); }

@@ -26,7 +26,7 @@ namespace dro {
 ///
 /// In units of the target's coefficients: where those stand for e^log_scale times themselves, so do these. A draw that
 /// the reference calls impossible makes the query impossible where β ≠ 0. Valid for one gradient step.
-template <objective Objective, class T>
+template <objective Objective, class T = double>
 struct regularised {
   static constexpr const char* name = Objective::name;
   static constexpr const char* baseline_name = "regularised";

@@ -24,7 +24,9 @@ struct sgd_rule {
 
   template <class T>
   DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t) const {
-    state[0] = static_cast<T>(momentum) * state[0] + gradient - static_cast<T>(weight_decay) * value;
+    // A parameter of −inf (padding) stays: 0 · ∞ is no decay.
+    const T decay = weight_decay != 0 ? static_cast<T>(weight_decay) * value : T(0);
+    state[0] = static_cast<T>(momentum) * state[0] + gradient - decay;
     value += static_cast<T>(rate) * state[0];
   }
 };
