@@ -96,6 +96,7 @@ class grouped_view {
     return data_[(table_ ? q * query_stride_ : groups_.begin(q) * sample_stride_) + i * sample_stride_];
   }
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t size(index_t q) const { return groups_.size(q); }
+  [[nodiscard]] constexpr const grouping& groups() const { return groups_; }
   /// False for a view of nothing (an optional input that was not given).
   [[nodiscard]] DRO_HOST_DEVICE constexpr explicit operator bool() const { return data_ != nullptr; }
 
@@ -106,6 +107,17 @@ class grouped_view {
   index_t sample_stride_ = 0;
   bool table_ = false;
 };
+
+/// Throws shape_error unless `view` holds values for as many draws of as many queries as `groups` has.
+template <class T>
+void require_groups(const grouped_view<T>& view, const grouping& groups, const char* what) {
+  const bool is_there = static_cast<bool>(view) || groups.total() == 0;
+  if (!is_there || view.groups().total() != groups.total() || view.groups().queries() != groups.queries()) {
+    throw shape_error(std::string(what) + " is for " + std::to_string(view.groups().total()) + " draws of " +
+                      std::to_string(view.groups().queries()) + " queries, expected " + std::to_string(groups.total()) +
+                      " of " + std::to_string(groups.queries()));
+  }
+}
 
 }  // namespace dro
 

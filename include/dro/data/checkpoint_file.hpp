@@ -39,8 +39,15 @@ static_assert(std::endian::native == std::endian::little,
               "dro: checkpoint files are written for little-endian machines");
 
 /// Writes `bytes` to `path` so that a reader, also after a crash, sees the old content or the new, never a part: a
-/// temporary file beside it is written, flushed to the disk and renamed. Throws file_error, and the old file stays.
-inline void write_file_atomically(const std::filesystem::path& path, std::span<const char> bytes) {
+/// temporary file beside it is written, flushed to the disk and renamed. A link is followed. Throws file_error, also
+/// for what is there and is no file, and the old file stays.
+inline void write_file_atomically(const std::filesystem::path& where, std::span<const char> bytes) {
+  std::error_code no_link;
+  const std::filesystem::path target = std::filesystem::canonical(where, no_link);
+  const std::filesystem::path& path = no_link ? where : target;
+  if (!no_link && !std::filesystem::is_regular_file(path) && !std::filesystem::is_directory(path)) {
+    throw file_error(where.string(), "cannot be written: it is a device or a pipe, not a file");
+  }
   // A name of its own, so that two programs that write the same file do not write into each other's.
   const std::filesystem::path temporary = path.string() + "." + std::to_string(::getpid()) + ".part";
   const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -7,6 +7,7 @@
 /// both and forms the weights. The format is that of docs/log-probability-exchange.md.
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -219,7 +220,13 @@ template <class T, backend B>
       return static_cast<T>(take_exchange_number(record->value, key, place));
     };
     log_proposal.push_back(number("log_proposal"));
-    if (head.multiplicity) multiplicity.push_back(number("multiplicity"));
+    if (head.multiplicity) {
+      multiplicity.push_back(number("multiplicity"));
+      const T n = multiplicity.back();
+      if (!(n >= T(0)) || n - n != T(0) || n != std::floor(n)) {
+        line["multiplicity"].fail("expected a whole number of draws");
+      }
+    }
     if (head.log_kept) log_kept.push_back(number("log_kept"));
     detail::stated_request& s = stated.emplace_back(detail::stated_request{{}, {}, place});
     if (const auto makes = line.find("request")) s.makes = makes->index(limit);

@@ -80,6 +80,7 @@ struct question_texts {
       texts.push_back({{"title", d.title}, {"text", d.text}});
     }
     request["question"] = asked.text;
+    if (asked.answers.empty()) throw shape_error("question \"" + asked.id + "\" has no answer to score");
     request["answer"] = asked.answers.front();
     request["texts"] = std::move(texts);
   }

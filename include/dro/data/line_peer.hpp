@@ -201,7 +201,15 @@ class line_peer {
   static constexpr std::size_t piece = std::size_t{1} << 16U;
 
   // Options first, or {"program", "argument"} could mean a name.
-  line_peer(const line_peer_options& options, std::string name) : name_(std::move(name)), options_(options) {}
+  line_peer(const line_peer_options& options, std::string name) : name_(std::move(name)), options_(options) {
+    constexpr std::chrono::hours longest{24 * 365};
+    for (const auto time : {options.timeout, options.patience}) {
+      if (time.count() < 0 || time > longest) {
+        throw option_error(name_ + ": timeout or patience is " + std::to_string(time.count()) +
+                           " ms, expected 0 to a year");
+      }
+    }
+  }
 
   [[nodiscard]] static std::string joined(const std::vector<std::string>& command) {
     if (command.empty()) throw option_error("line_peer: the command is empty");
@@ -285,6 +293,10 @@ class line_peer {
     const ::ssize_t count = ::read(read_.get(), buffer.data(), buffer.size());
     if (count > 0) {
       received_.append(buffer.data(), static_cast<std::size_t>(count));
+      constexpr std::size_t longest_line = std::size_t{1} << 26U;
+      if (received_.size() > longest_line && received_.find('\n') == std::string::npos) {
+        fail("sends a line of more than 64 MiB" + still_expected(incoming));
+      }
     } else if (count == 0) {
       fail(ending() + still_expected(incoming));
     } else if (!is_passing(errno)) {

@@ -170,6 +170,9 @@ namespace detail {
                                   " of what the selector can: gradients are biased and carry no baseline; mix in the "
                                   "whole selector, or truncate less if it was truncated"};
   }
+  if (s.all() > 0 && s.used() == 0) {
+    return {finding::no_gradient, "no query could be used: each has too few samples for its weights"};
+  }
   if (share(s.without_gradient - s.flagged(), all) > limits.no_gradient) {
     return {finding::no_gradient,
             "the objective gives no gradient in " + percent(share(s.without_gradient, all)) +

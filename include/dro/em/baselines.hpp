@@ -138,11 +138,12 @@ struct moving_average_program {
     } else {
       value(0, 0) = left > T(0) ? state(0, 0) / left : T(0);
     }
-    if (!(used > T(0))) return;
+    const T step_mean = sum / used;
+    if (!(used > T(0)) || step_mean - step_mean != T(0)) return;  // one overflow must not stay in it for ever
     const T fresh = T(1) - decay;
     state(0, 0) = of_likelihood
-                      ? math::log_add_exp(state(0, 0) + math::log(decay), largest + math::log(fresh * sum / used))
-                      : decay * state(0, 0) + fresh * sum / used;
+                      ? math::log_add_exp(state(0, 0) + math::log(decay), largest + math::log(fresh * step_mean))
+                      : decay * state(0, 0) + fresh * step_mean;
     state(0, 1) *= decay;
   }
 };

@@ -336,7 +336,10 @@ class step_totals {
   void add_weights(B& b, const importance_weights_result<B, T>& weights, const matrix_t<B, std::int32_t>& statuses,
                    const grouping& groups, const weight_diagnostics<B, std::type_identity_t<T>>* more) {
     const B& view = b;
-    require_shape(view.view(weights.log_evidence), groups.queries(), 1, "step_totals: weights");
+    for (const auto* m : {&weights.log_evidence, &weights.elbo, &weights.effective_sample_size, &weights.largest_weight,
+                          &weights.entropy}) {
+      require_shape(view.view(*m), groups.queries(), 1, "step_totals: weights");
+    }
     require_shape(view.view(statuses), groups.queries(), 1, "step_totals: statuses");
     using column = matrix_view<const T>;
     b.run(1, detail::add_totals_program<T>{

@@ -134,9 +134,10 @@ struct clip {
   double log_high = std::numeric_limits<double>::infinity();
 
   void check(index_t) const {
-    if (!(log_low <= log_high)) {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    if (!(log_low <= log_high) || log_low == infinity || log_high == -infinity) {
       throw option_error("clip: log_low is " + std::to_string(log_low) + " and log_high is " +
-                         std::to_string(log_high) + ", expected log_low <= log_high");
+                         std::to_string(log_high) + ", expected log_low <= log_high, not both infinite alike");
     }
   }
 

@@ -109,6 +109,7 @@ template <backend B, class T>
   const grouping& groups = scores.groups();
   const index_t queries = groups.queries();
   require_shape(view.view(weights.status), queries, 1, "diagnose_weights: status of the weights");
+  require_shape(view.view(weights.entropy), queries, 1, "diagnose_weights: entropy");
   const auto row = [&] { return b.template make<T>(queries, 1); };
   weight_diagnostics<B, T> d{row(), row(), row(), row()};
   b.run(queries, detail::weight_diagnostics_program<T>{scores,

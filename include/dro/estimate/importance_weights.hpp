@@ -55,13 +55,14 @@ struct weight_outputs {
     // NaN is the only value that is unequal to itself, and max() passes over it.
     const index_t nans = team.template sum<index_t>(size, [&](index_t i) {
       const T v = value(i);
-      return static_cast<index_t>(v != v);
+      const T n = count(i);
+      return static_cast<index_t>(v != v || !(n >= T(0)) || n == infinity);  // no number of draws, or no number
     });
     status state = covers ? status::ok : status::support;
-    if (!(m > T(0))) {
-      state = status::degenerate;
-    } else if (nans > 0) {
+    if (nans > 0) {
       state = status::not_a_number;
+    } else if (!(m > T(0))) {
+      state = status::degenerate;
     } else if (largest == infinity) {
       state = status::unbounded;
     } else if (largest == -infinity) {

@@ -6,10 +6,12 @@
 /// What the models said of each draw: the input of every estimator.
 
 #include <limits>
+#include <string>
 
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/error.hpp>
 #include <dro/ranking/draws.hpp>
 
 namespace dro {
@@ -30,8 +32,11 @@ class scored_draws {
         rows_(rows),
         cols_(cols) {}
 
-  /// The same draws with how they hang together, and how often each counts (an empty view: once).
+  /// The same draws with how they hang together, and how often each counts (an empty view: once). Throws option_error
+  /// for blocks below 1, shape_error.
   [[nodiscard]] scored_draws with(const draw_traits& traits, grouped_view<const T> multiplicity) const {
+    if (traits.block < 1) throw option_error("scored_draws: blocks of " + std::to_string(traits.block));
+    if (multiplicity) require_groups(multiplicity, groups_, "scored_draws: multiplicity");
     scored_draws s = *this;
     s.traits_ = traits;
     s.multiplicity_ = multiplicity;
@@ -40,6 +45,7 @@ class scored_draws {
 
   /// The same draws with these log ρ, one for each draw, in place of log p(z|x) − log q(z): smoothed ones, for example.
   [[nodiscard]] scored_draws with_log_ratio(grouped_view<const T> log_ratio) const {
+    require_groups(log_ratio, groups_, "scored_draws: log_ratio");
     scored_draws s = *this;
     s.log_ratio_ = log_ratio;
     return s;
@@ -116,9 +122,11 @@ template <backend B, viewable<B> M>
   return on_policy(b, log_likelihood, grouping::uniform(table.rows, table.cols));
 }
 
-/// The same for `z`, drawn by the selector: its log q is log p(z|x).
+/// The same for `z`, drawn by the selector itself with the parameters it has now: its log q is log p(z|x). Whether that
+/// is so cannot be seen, but for draws without replacement, which throw option_error.
 template <backend B, viewable<B> M, class T>
 [[nodiscard]] scored_draws<T> on_policy(B& b, const M& log_likelihood, const draws<B, T>& z) {
+  if (z.has_log_unsampled()) throw option_error("on_policy: draws without replacement, whose log q is not log p(z|x)");
   const B& view = b;
   const grouping& groups = z.groups();
   const matrix_view<const T> likelihood = detail::view_of(b, log_likelihood);

@@ -65,6 +65,16 @@ struct coefficients_program {
     if (is_used(state)) {
       const status found = target(team, query_draws<T>{scores, weights, q, samples}, output{*this, q});
       if (found != status::ok) state = found;
+      team.barrier();
+      // Log-weights can be fine where ratios or rewards overflow: nothing but numbers comes out.
+      const auto count = [&](auto&& matches) {
+        return team.template sum<index_t>(scores.size(q), [&](index_t i) {
+          return static_cast<index_t>(matches(selector(q, i)) || matches(generator(q, i)));
+        });
+      };
+      if (is_used(state) && count([](T x) { return x - x != T(0); }) > 0) {
+        state = count([](T x) { return x != x; }) > 0 ? status::not_a_number : status::unbounded;
+      }
     }
     if (!is_used(state)) {
       team.for_each(scores.size(q), [&](index_t i) { selector(q, i) = generator(q, i) = T(0); });
@@ -77,9 +87,9 @@ struct coefficients_program {
 
 /// Coefficients of `target` for the draws behind `scores` and their `weights`, divided by `query_count`: the queries
 /// of the whole batch, so that neither micro-batches nor devices change a step (0: the queries of these scores). A
-/// query whose status is not ok has coefficients 0 and still counts in the division. Throws option_error if every query
-/// has fewer samples than the objective is defined for, shape_error if weights and scores differ. Queues one program;
-/// O(m) a query.
+/// query that is not used has coefficients 0 and still counts in the division; one with a coefficient that is not
+/// finite is not used. Throws option_error if every query has fewer samples than the objective is defined for,
+/// shape_error if weights and scores differ. Queues one program; O(m) a query.
 template <backend B, class T, objective Objective>
 [[nodiscard]] gradient_coefficients<B, T> coefficients(B& b, const Objective& target, const scored_draws<T>& scores,
                                                        const importance_weights_result<B, T>& weights,

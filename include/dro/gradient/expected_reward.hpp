@@ -32,6 +32,7 @@ DRO_HOST_DEVICE status reward_coefficients(const Baseline& subtract, Team& team,
     // Where q does not cover p, E_q[ρ ∇ log p] is not 0, and whatever is taken off adds bias.
     const T b = draws.covers() ? known(subtract.at(draws.query())) : T(0);
     if (b != b) return status::not_a_number;
+    if (b == -std::numeric_limits<T>::infinity()) return status::impossible;
     return baseline::none{}(team, draws, origin - b, offset, write);
   } else if (!draws.covers()) {
     return baseline::none{}(team, draws, origin, offset, write);

@@ -142,7 +142,7 @@ struct position_gradient_program {
       const index_t draw = groups.begin(query) + i;
       const index_t used = team.template sum<index_t>(
           select, [&](index_t t) { return static_cast<index_t>(coefficients(draw, t) != T(0)); });
-      if (used == 0 || !mark_chosen(team, rankings, draw, scores.cols, chosen)) continue;
+      if (used == 0 || !mark_possible(team, scores, query, rankings, draw, chosen)) continue;
       log_masses_left(team, scores, query, rankings, draw, chosen, log_mass);
       team.for_each(select, [&](index_t t) { carried[t] = coefficients(draw, t); });
       team.barrier();
@@ -211,7 +211,14 @@ struct position_coefficients_program {
           selector(first + i, t) = factor * advantage;
         }
       });
-    } else {
+      team.barrier();
+      const index_t strange = team.template sum<index_t>(size * norms.cols, [&](index_t k) {
+        const T c = selector(first + k / norms.cols, k % norms.cols);
+        return static_cast<index_t>(c - c != T(0));
+      });
+      if (strange > 0) state = status::unbounded;  // a ratio beyond the numbers
+    }
+    if (!is_used(state)) {
       team.for_each(size * norms.cols, [&](index_t k) { selector(first + k / norms.cols, k % norms.cols) = T(0); });
     }
     if (team.rank() == 0) {

@@ -5,7 +5,9 @@
 /// \file
 /// An entropy bonus and a Kullback–Leibler penalty for the selector, around any objective.
 
+#include <cmath>
 #include <limits>
+#include <string>
 
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
@@ -41,8 +43,14 @@ struct regularised {
   /// Throws option_error unless log p(z|x) is known, and log p_ref(z|x) where β ≠ 0.
   void require(const scored_draws<T>& scores) const {
     if constexpr (requires { target.require(scores); }) target.require(scores);
+    if (!std::isfinite(entropy) || !std::isfinite(divergence)) {
+      throw option_error("regularised: entropy is " + std::to_string(entropy) + " and divergence " +
+                         std::to_string(divergence));
+    }
+    if (scores.groups().total() == 0) return;
     if (!scores.has_log_selector()) throw option_error("regularised: these draws do not know log p(z|x)");
     if (divergence != 0 && !log_reference) throw option_error("regularised: divergence without log_reference");
+    if (divergence != 0) require_groups(log_reference, scores.groups(), "regularised: log_reference");
   }
 
   template <class Team, class Out>
@@ -55,8 +63,9 @@ struct regularised {
     const T beta = static_cast<T>(divergence);
     // An impossible draw has ρ = 0: its reward has no say, but must not be 0 · ∞ either.
     const auto reward = [&](index_t i) {
+      if (!(draws.count(i) > T(0))) return T(0);
       const T log_p = draws.log_selector(i);
-      if (!(log_p > -infinity)) return T(0);
+      if (log_p == -infinity) return T(0);
       return -(lambda + beta) * log_p + (beta == T(0) ? T(0) : beta * log_reference(q, i));
     };
     const T lowest = -team.max(draws.size(), -infinity, [&](index_t i) { return -reward(i); });

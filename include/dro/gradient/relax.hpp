@@ -24,6 +24,7 @@
 /// at half the cost. (On six problems of 4 documents the variance after learning φ was within 1 % of that with two
 /// independent draws on five and 5 % below it on one.)
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -84,7 +85,7 @@ class softmax_control_variate {
   softmax_control_variate(matrix_view<const T> features, matrix_view<const T> parameters, double temperature = 1)
       : features_(features), parameters_(parameters), temperature_(static_cast<T>(temperature)) {
     require_shape(parameters, 1, features.cols + 1, "softmax_control_variate: parameters");
-    if (!(temperature > 0)) {
+    if (!(temperature_ > T(0)) || !std::isfinite(temperature_)) {
       throw option_error("softmax_control_variate: temperature is " + std::to_string(temperature) +
                          ", expected more than 0");
     }
@@ -462,6 +463,9 @@ struct relax_program {
       });
     };
     if (groups.size(query) == 0) return status::degenerate;
+    const index_t strange = team.template sum<index_t>(
+        scores.cols, [&](index_t j) { return static_cast<index_t>(scores(query, j) != scores(query, j)); });
+    if (strange > 0) return status::not_a_number;
     if (count([](T x) { return x != x; }) > 0) return status::not_a_number;
     if (count([&](T x) { return x == infinity; }) > 0) return status::unbounded;
     return count([&](T x) { return x == -infinity; }) > 0 ? status::impossible : status::ok;

@@ -153,12 +153,22 @@ struct unordered_set_program {
       ++members;
     }
     team.barrier();
-    const status state = check(team, members, log_unsampled(q, 0), log_p, likelihood);
+    status state = check(team, members, log_unsampled(q, 0), log_p, likelihood);
     T origin = T(0);
     if (is_used(state)) {
       sum_over_orders(
           team, members, log_unsampled(q, 0), [&](index_t i) { return log_p[i]; }, log_denominator, log_orders);
       origin = write(team, q, members, log_denominator, log_orders, likelihood, number);
+      team.barrier();
+      const index_t strange = team.template sum<index_t>(members, [&](index_t i) {
+        const T c = selector(q, number[i]);
+        const T g = generator(q, number[i]);
+        return static_cast<index_t>(c - c != T(0) || g - g != T(0));
+      });
+      if (strange > 0) {  // a log p or a likelihood beyond the numbers
+        state = status::unbounded;
+        team.for_each(members, [&](index_t i) { selector(q, number[i]) = generator(q, number[i]) = T(0); });
+      }
     }
     if (team.rank() == 0) {
       log_scale(q, 0) = Objective::is_ratio ? T(0) : origin;

@@ -5,8 +5,11 @@
 /// \file
 /// The scalar baseline that minimises the variance of the selector's gradient, as far as the other draws can tell.
 
+#include <string>
+
 #include <dro/backend/grouping.hpp>
 #include <dro/config.hpp>
+#include <dro/error.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/objective.hpp>
@@ -23,6 +26,14 @@ struct variance_minimising {
   static constexpr index_t least_samples = 2;
   grouped_view<const T> norms;
   double shrinkage = 0.75;  ///< 0: the plug-in; 1: the (self-normalised) leave-one-out mean
+
+  /// Throws shape_error without norms for these draws; option_error unless 0 ≤ shrinkage ≤ 1.
+  void require(const scored_draws<T>& scores) const {
+    require_groups(norms, scores.groups(), "variance_minimising: norms");
+    if (!(shrinkage >= 0 && shrinkage <= 1)) {
+      throw option_error("variance_minimising: shrinkage is " + std::to_string(shrinkage) + ", expected 0 to 1");
+    }
+  }
 
   template <class Team, class Offset, class Write>
   DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, T, const Offset& offset,

@@ -220,7 +220,7 @@ struct plackett_luce_gradient_program {
     for (index_t i = 0; i < groups.size(query); ++i) {
       const T coefficient = coefficients(query, i);
       const index_t draw = groups.begin(query) + i;
-      if (coefficient == T(0) || select == 0 || !mark_chosen(team, rankings, draw, n, chosen)) continue;
+      if (coefficient == T(0) || select == 0 || !mark_possible(team, scores, query, rankings, draw, chosen)) continue;
       const T left = log_mass_left(team, scores, query, chosen);
       if (team.rank() == 0) {
         T mass = left;
@@ -303,8 +303,8 @@ void plackett_luce_log_prob(B& b, const M& scores, matrix_view<const document_t>
 }
 
 /// Adds Σ_i c_i ∂ log p(z_i) / ∂ s to `gradient` [queries × documents], which may not alias `scores`. `coefficients`
-/// holds one value for each draw; a draw whose coefficient is 0 is passed over. Throws shape_error. Queues one program:
-/// O(n exp + K log) a draw.
+/// holds one value for each draw; a draw whose coefficient is 0, or that is impossible, is passed over. Throws
+/// shape_error. Queues one program: O(n exp + K log) a draw.
 template <backend B, viewable<B> M, viewable<B> C, class T>
 void accumulate_plackett_luce_gradient(B& b, const M& scores, matrix_view<const document_t> rankings,
                                        const grouping& groups, const C& coefficients, matrix_view<T> gradient) {

@@ -6,6 +6,7 @@
 /// How a ranking is drawn from a selector's scores, other than by its own probabilities.
 
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include <dro/backend/concept.hpp>
@@ -72,6 +73,10 @@ struct tempered_scores {
 
   tempered_scores(B& b, const matrix_view<const T>& scores, double temperature) : view(scores) {
     if (temperature == 1) return;
+    if (!(static_cast<T>(temperature) >= std::numeric_limits<T>::min()) ||
+        !std::isfinite(static_cast<T>(temperature))) {
+      throw option_error("temperature is " + std::to_string(temperature) + ", beyond the number type of the scores");
+    }
     own = b.template make<T>(scores.rows, scores.cols);
     const matrix_view<T> target = b.view(own);
     b.run(scores.rows, divide_program<T>{scores, static_cast<T>(temperature), target});

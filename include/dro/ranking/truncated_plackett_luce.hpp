@@ -110,6 +110,8 @@ struct truncated_documents {
       const index_t before = team.template sum<index_t>(
           limit, [&](index_t place) { return mass[place] < enough ? index_t{1} : index_t{0}; });
       limit = before < limit ? before + 1 : limit;
+      // A top_p too small for T keeps what has any mass at all, not nothing.
+      while (limit < n && !(mass[limit - 1] > T(0))) ++limit;
     }
     const T all = mass[n - 1];
     if (all != all) return {n, all, all};

@@ -59,11 +59,13 @@ struct mix_program {
 
 /// Throws shape_error unless a part of a proposal drew what it was asked for; `who` begins the message.
 template <class Draws>
-void require_asked(const Draws& z, const draw_options& options, const char* who) {
-  if (!z.groups().is_uniform() || z.groups().per_query() != options.samples || z.select() != options.select) {
+void require_asked(const Draws& z, index_t queries, const draw_options& options, const char* who) {
+  if (!z.groups().is_uniform() || z.groups().queries() != queries || z.groups().per_query() != options.samples ||
+      z.select() != options.select) {
     throw shape_error(std::string(who) + ": a part drew rankings " + shape_text(z.groups().total(), z.select()) +
                       " for " + std::to_string(z.groups().queries()) + " queries, asked for " +
-                      std::to_string(options.samples) + " of " + std::to_string(options.select) + " documents each");
+                      std::to_string(options.samples) + " of " + std::to_string(options.select) + " documents each" +
+                      (z.groups().queries() != queries ? ", for " + std::to_string(queries) + " queries" : ""));
   }
 }
 
@@ -106,8 +108,8 @@ class mixture {
     check_scoring_proposal<second_type, B, Queries>();
     const auto a = first_.draw(b, queries, options, substream(random, 1));
     const auto c = second_.draw(b, queries, options, substream(random, 2));
-    detail::require_asked(a, options, "mixture");
-    detail::require_asked(c, options, "mixture");
+    detail::require_asked(a, static_cast<index_t>(std::size(queries)), options, "mixture");
+    detail::require_asked(c, static_cast<index_t>(std::size(queries)), options, "mixture");
     const auto groups = a.groups();
     const B& view = b;
     auto rankings = b.template make<document_t>(groups.total(), options.select);

@@ -145,7 +145,7 @@ class several {
     index_t blocks = 0;
     bool covers = false;
     for (std::size_t k = 0; k < count; ++k) {
-      detail::require_asked(own[k], {samples_[k], select}, "several");
+      detail::require_asked(own[k], static_cast<index_t>(std::size(queries)), {samples_[k], select}, "several");
       blocks = std::gcd(blocks, samples_[k] / own[k].traits().block);
       covers = covers || own[k].traits().covers;
     }
@@ -170,7 +170,10 @@ class several {
     draws<B, scalar_type> z(b, std::move(rankings), std::move(effective), groups,
                             {.block = program.block, .covers = covers});
     const matrix_t<B, scalar_type> log_q[] = {std::get<K>(proposals_).log_prob(b, queries, z)...};
-    for (std::size_t k = 0; k < count; ++k) program.log_q[k] = view.view(log_q[k]);
+    for (std::size_t k = 0; k < count; ++k) {
+      program.log_q[k] = view.view(log_q[k]);
+      require_shape(program.log_q[k], groups.total(), 1, "several: log_prob of a part");
+    }
     b.run(groups.total(), program);
     return z;
   }
