@@ -144,8 +144,8 @@ std::string report(const std::vector<quality::estimator>& all, const std::vector
     for (const cell& c : t.cells) {
       const auto& v = c.values;
       out << "| " << all[c.estimator].name << " | "
-          << (is_unbiased(all[c.estimator], *t.on) ? "0 (" + number(v.bias_z) + " se)" : number(v.relative_bias)) << " | "
-          << number(v.relative_variance) << " | " << number(v.cosine) << " | " << number(v.error) << " | "
+          << (is_unbiased(all[c.estimator], *t.on) ? "0 (" + number(v.bias_z) + " se)" : number(v.relative_bias))
+          << " | " << number(v.relative_variance) << " | " << number(v.cosine) << " | " << number(v.error) << " | "
           << number(v.calls) << " | " << number(v.nanoseconds) << " |\n";
     }
   }
