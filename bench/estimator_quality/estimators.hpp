@@ -21,6 +21,7 @@
 #include <dro/gradient/per_position.hpp>
 #include <dro/gradient/relax.hpp>
 #include <dro/gradient/unordered_set.hpp>
+#include <dro/model/proposals/fixed_order.hpp>
 #include <dro/model/proposals/mixture.hpp>
 #include <dro/model/proposals/sampled_selector.hpp>
 #include <dro/model/proposals/several.hpp>
@@ -279,6 +280,24 @@ inline auto relax(feature known) {
   };
 }
 
+/// The moving average of the mean reward, learned on twenty steps of draws that are not counted.
+template <template <class> class Reward>
+auto moving_average() {
+  return [](backend& b, row_selector& selector, row_generator& generator, const rows& batch, index_t m,
+            dro::random_state<backend>& random) {
+    dro::moving_average_baseline<Reward, backend> target(b);
+    const row_generator rehearsal = generator;
+    dro::random_state<backend> practice(b, 4712);
+    const rows part{query_count};
+    for (int step = 0; step < 20; ++step) {
+      const auto e = dro::e_step(b, selector, rehearsal, part, {m, select}, practice);
+      static_cast<void>(target.coefficients(b, selector, rehearsal, part, e, 1));
+    }
+    auto e = dro::e_step(b, selector, generator, batch, {m, select}, random);
+    dro::m_step(b, selector, generator, batch, e, target, no_step{}, dro::frozen{}, {.query_count = 1});
+  };
+}
+
 }  // namespace detail
 
 /// All of them, in the order of the table.
@@ -306,6 +325,8 @@ inline std::vector<estimator> estimators() {
       on_policy(dro::variance_minimising_baseline<dro::expected_likelihood>{}));
   add("expected likelihood, greedy", target::likelihood, true, 2,
       on_policy(dro::greedy_baseline<dro::expected_likelihood>{}, 1));
+  add("expected likelihood, moving average", target::likelihood, true, 1,
+      detail::moving_average<dro::expected_likelihood>());
   add("expected likelihood, set scores", target::likelihood, true, 2,
       on_policy(dro::set_scores<dro::expected_likelihood<>>{}));
   all.back().order_free = true;
@@ -317,6 +338,8 @@ inline std::vector<estimator> estimators() {
       on_policy(dro::expected_log_likelihood<>{}));
   add("expected log-likelihood, variance-minimising", target::log_likelihood, true, 2,
       on_policy(dro::variance_minimising_baseline<dro::expected_log_likelihood>{}));
+  add("expected log-likelihood, moving average", target::log_likelihood, true, 1,
+      detail::moving_average<dro::expected_log_likelihood>());
   add("expected log-likelihood, greedy (ReMax)", target::log_likelihood, true, 2,
       on_policy(dro::greedy_baseline<dro::expected_log_likelihood>{}, 1));
   add("expected log-likelihood, group-normalised (GRPO)", target::none, false, 2,
@@ -341,6 +364,8 @@ inline std::vector<estimator> estimators() {
       detail::em_step(dro::expected_log_likelihood<>{}, sampled({.noise = {dro::noise_kind::antithetic}})));
   add("evidence, centred, tempered proposal (2)", target::evidence, false, 1,
       detail::em_step(dro::evidence<>{}, sampled({.temperature = 2})));
+  add("evidence, no baseline, truncated proposal (top-p 0.8)", target::evidence, false, 1,
+      detail::em_step(dro::evidence<bl::none>{}, sampled({.top_p = 0.8})));
   const auto uniform = [](backend&, const row_selector&, index_t) { return dro::uniform<>(documents); };
   add("evidence, centred, uniform proposal", target::evidence, false, 1, detail::em_step(dro::evidence<>{}, uniform));
   const auto mixture = [](backend&, const row_selector& selector, index_t) {
@@ -354,11 +379,22 @@ inline std::vector<estimator> estimators() {
       detail::em_step(dro::evidence<bl::ratio>{}, mixture));
   add("expected likelihood, leave-one-out, mixture with uniform", target::likelihood, true, 2,
       detail::em_step(dro::expected_likelihood<>{}, mixture));
+  const auto order = [](backend&, const row_selector& selector, index_t) {
+    return dro::mixture(0.8, selector, dro::fixed_order<>(documents));
+  };
+  add("evidence, centred, mixture with a fixed order", target::evidence, false, 1,
+      detail::em_step(dro::evidence<>{}, order));
+  all.back().compared = false;  // in the heavy-tailed fixture the order begins with the answer
   const auto both = [](backend&, const row_selector& selector, index_t m) {
     return dro::several(dro::heuristic::balance, {m / 2, m - m / 2}, selector, dro::uniform<>(documents));
   };
   add("evidence, centred, selector and uniform, balance heuristic", target::evidence, false, 2,
       detail::em_step(dro::evidence<>{}, both));
+  const auto power = [](backend&, const row_selector& selector, index_t m) {
+    return dro::several(dro::heuristic::power, {m / 2, m - m / 2}, selector, dro::uniform<>(documents));
+  };
+  add("evidence, centred, selector and uniform, power heuristic", target::evidence, false, 2,
+      detail::em_step(dro::evidence<>{}, power));
   add("evidence, centred, truncated", target::evidence, false, 2,
       on_policy(dro::calibrated(dro::evidence<>{}, dro::calibration::truncate{})));
   add("evidence, centred, tempered to ESS m/2", target::evidence, false, 2,

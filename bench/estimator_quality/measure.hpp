@@ -18,7 +18,7 @@ namespace quality {
 
 /// Moments over independent batches. A batch's gradient is the list of its queries' gradients by their scores.
 struct measured {
-  double relative_bias = 0;      ///< ‖E g − ∇‖ / ‖∇‖, ∇ of what the estimator estimates; NaN where noise hides it
+  double relative_bias = 0;  ///< ‖E g − ∇‖ / ‖∇‖, ∇ of what the estimator estimates; NaN where noise hides it
   double bias_z = 0;         ///< ‖E g − ∇‖² in standard errors of its estimate, were it 0
   double relative_variance = 0;  ///< tr Var g / ‖∇‖², ∇ of what it estimates, or of the evidence
   double cosine = 0;             ///< of E g and the gradient of the evidence; NaN where noise hides E g

@@ -34,7 +34,8 @@ namespace dro {
 namespace detail {
 
 template <template <class> class Reward>
-concept rewards_expectation = std::is_same_v<Reward<baseline::none>, expected_log_likelihood<baseline::none>> ||
+inline constexpr bool rewards_expectation =
+    std::is_same_v<Reward<baseline::none>, expected_log_likelihood<baseline::none>> ||
     std::is_same_v<Reward<baseline::none>, expected_likelihood<baseline::none>>;
 
 }  // namespace detail

@@ -17,6 +17,16 @@
 
 namespace dro {
 
+namespace detail {
+
+/// An expectation of a reward, in which self-normalised weights have no part.
+template <class O>
+concept rewards_directly = requires {
+  O::rewards_likelihood;
+};
+
+}  // namespace detail
+
 /// `target` on weights that went through the calibration steps, in their order (see calibrate):
 ///
 ///     em(…, dro::calibrated(dro::evidence<>{}, dro::calibration::truncate{}, dro::calibration::temper{0.5}), …);
