@@ -128,19 +128,19 @@ TEST_CASE_TEMPLATE("K = n, K = 1, n = 1 and no query at all", S, DRO_TEST_SETTIN
   using T = typename S::scalar;
   typename S::backend b;
   const dro::random_state<typename S::backend> random(b, 3);
-  const auto run = [&](index_t queries, index_t n, index_t k) {
-    const auto scores = write(b, test::random_matrix<T>(queries, n, -2, 2, 77));
-    const auto z = dro::draw_plackett_luce(b, scores, random.source(b), {5, k});
+  const auto run = [&](index_t rows, index_t n, index_t k) {
+    const auto on = write(b, test::random_matrix<T>(rows, n, -2, 2, 77));
+    const auto z = dro::draw_plackett_luce(b, on, random.source(b), {5, k});
     auto again = b.template make<T>(z.groups().total(), 1);
-    dro::plackett_luce_log_prob(b, scores, std::as_const(b).view(z.rankings()), z.groups(), b.view(again));
-    auto gradient = dro::make_filled<T>(b, queries, n, T(0));
+    dro::plackett_luce_log_prob(b, on, std::as_const(b).view(z.rankings()), z.groups(), b.view(again));
+    auto gradient = dro::make_filled<T>(b, rows, n, T(0));
     const auto ones = dro::make_filled<T>(b, z.groups().total(), 1, T(1));
-    dro::accumulate_plackett_luce_gradient(b, scores, std::as_const(b).view(z.rankings()), z.groups(), ones,
+    dro::accumulate_plackett_luce_gradient(b, on, std::as_const(b).view(z.rankings()), z.groups(), ones,
                                            b.view(gradient));
     const auto p = read(b, z.log_proposal());
     CHECK(test::same(p, read(b, again)));
     const auto g = read(b, gradient);
-    for (index_t q = 0; q < queries; ++q) {
+    for (index_t q = 0; q < rows; ++q) {
       real total = 0;
       for (const real x : test::row(g, q)) total += x;
       // Σ_j ∂ log p / ∂ s_j = 0: adding a constant to all scores changes nothing. 5 draws of K picks, 60 u each.
@@ -169,9 +169,9 @@ TEST_CASE_TEMPLATE("another numbering of the documents changes nothing but the n
   typename S::backend b;
   constexpr index_t n = 5;
   constexpr index_t turned[n] = {3, 0, 4, 1, 2};  // document j is called turned[j]
-  const auto scores = test::random_matrix<T>(1, n, -2, 2, 78);
+  const auto plain = test::random_matrix<T>(1, n, -2, 2, 78);
   dro::host_matrix<T> other(1, n);
-  for (index_t j = 0; j < n; ++j) other(0, turned[j]) = scores(0, j);
+  for (index_t j = 0; j < n; ++j) other(0, turned[j]) = plain(0, j);
   const std::vector<test::ranking> list = {{0, 1, 2}, {4, 3, 0}, {2, 4, 1}};
   std::vector<test::ranking> renamed = list;
   for (auto& z : renamed) {
@@ -189,7 +189,7 @@ TEST_CASE_TEMPLATE("another numbering of the documents changes nothing but the n
     dro::accumulate_plackett_luce_gradient(b, on, view, groups, coefficients, b.view(g));
     return std::pair(read(b, p), read(b, g));
   };
-  const auto [p, g] = solve(scores, list);
+  const auto [p, g] = solve(plain, list);
   const auto [p_other, g_other] = solve(other, renamed);
   // Sums over documents come in another order: 60 u of numbers below 8 (see the test of ragged lists).
   for (index_t i = 0; i < 3; ++i) DRO_CHECK_NEAR(p_other(i, 0), p(i, 0), 60 * 8 * test::unit_roundoff<T>);
