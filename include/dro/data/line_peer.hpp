@@ -220,6 +220,7 @@ class line_peer {
 
   void start(std::vector<std::string>& command, int input, int output) {
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (std::string& word : command) arguments.push_back(word.data());
     arguments.push_back(nullptr);
     posix_spawn_file_actions_t actions;
