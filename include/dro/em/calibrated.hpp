@@ -39,9 +39,8 @@ class calibrated {
   static_assert(detail::stages_ascend<Steps...>(),
                 "dro: the steps of a calibration are length_normalise, truncate, clip, pareto_smooth, temper, in this "
                 "order and each at most once");
-  static_assert(
-      !requires { Objective::rewards_likelihood; },
-      "dro: an expected reward does not use the self-normalised weights: there is nothing to calibrate");
+  static_assert(!detail::rewards_directly<Objective>,
+                "dro: an expected reward does not use the self-normalised weights: there is nothing to calibrate");
 
  public:
   static constexpr bool valid_over_steps = Objective::valid_over_steps;
