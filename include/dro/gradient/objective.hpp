@@ -32,7 +32,7 @@ class query_draws {
   /// m.
   [[nodiscard]] DRO_HOST_DEVICE T samples() const { return samples_; }
   [[nodiscard]] DRO_HOST_DEVICE T count(index_t i) const { return scores_.count(query_, i); }
-  /// Draws of the block that draw i belongs to: [first, last). Other blocks are independent of it.
+  /// Draws in a block of dependent ones; draws of different blocks are independent.
   [[nodiscard]] DRO_HOST_DEVICE index_t block() const { return scores_.traits().block; }
   /// Whether the proposal covers the selector; if not, E_q[ρ ∇ log p] is not 0 and a baseline would add bias.
   [[nodiscard]] DRO_HOST_DEVICE bool covers() const { return scores_.traits().covers; }
