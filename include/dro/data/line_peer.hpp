@@ -182,17 +182,20 @@ class line_peer {
     std::string text;
     std::size_t sent = 0;
     std::size_t next = 0;
+    bool listens = true;  // an end that reads no more may still have said something: that is taken first
     for (;;) {
       take_lines(incoming, read);
-      if (sent == text.size()) {
+      if (listens && sent == text.size()) {
         text.clear();
         sent = 0;
         while (next < outgoing && text.size() < piece) write(next++, text);
       }
       if (text.empty() && incoming == 0) break;
-      wait(!text.empty(), incoming);
+      if (!listens && incoming == 0) fail(ending());
+      const bool to_send = listens && !text.empty();
+      wait(to_send, incoming);
       receive(incoming);
-      if (!text.empty()) sent += send(std::string_view(text).substr(sent), incoming);
+      if (to_send) listens = send(std::string_view(text).substr(sent), sent, incoming);
     }
     failed_ = false;
   }
@@ -305,14 +308,17 @@ class line_peer {
     }
   }
 
-  /// Sends what fits of `text` and returns how much that was.
-  [[nodiscard]] std::size_t send(std::string_view text, std::size_t incoming) {
+  /// Sends what fits of `text` and adds to `sent` how much that was; false if the other end reads no more.
+  [[nodiscard]] bool send(std::string_view text, std::size_t& sent, std::size_t incoming) {
     const detail::sigpipe_guard guard;
     const ::ssize_t count = ::write(write_.get(), text.data(), text.size());
-    if (count >= 0) return static_cast<std::size_t>(count);
-    if (errno == EPIPE) fail(ending() + still_expected(incoming));
+    if (count >= 0) {
+      sent += static_cast<std::size_t>(count);
+      return true;
+    }
+    if (errno == EPIPE) return false;
     if (!is_passing(errno)) fail(std::string("cannot be written: ") + std::strerror(errno) + still_expected(incoming));
-    return 0;
+    return true;
   }
 
   [[nodiscard]] static bool is_passing(int error) {
