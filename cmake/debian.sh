@@ -8,7 +8,7 @@ dro_root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 # What the library and the examples need, and what the tests and benchmarks need beside it.
 dro_library_packages=(g++ cmake ninja-build librandom123-dev libeigen3-dev libutf8proc-dev libstemmer-dev
   nlohmann-json3-dev zlib1g-dev libtbb-dev libcli11-dev)
-dro_test_packages=(doctest-dev libbenchmark-dev)
+dro_test_packages=(doctest-dev libbenchmark-dev libxtensor-dev)
 
 # dro_stage "title" command...: runs a command and says how long it took.
 dro_stage() {

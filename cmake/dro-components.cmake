@@ -3,13 +3,19 @@
 #   dro_<component>_components   other components
 #   dro_<component>_packages     names for find_package
 #   dro_<component>_targets      the targets those packages give
-set(dro_components eigen text data models)
+set(dro_components eigen xtensor cuda text data models)
 
 set(dro_core_packages Random123)
 set(dro_core_targets Random123::Random123)
 
 set(dro_eigen_packages Eigen3)
 set(dro_eigen_targets Eigen3::Eigen)
+
+set(dro_xtensor_packages xtensor)
+set(dro_xtensor_targets xtensor)
+
+set(dro_cuda_packages CUDAToolkit)
+set(dro_cuda_targets CUDA::cudart CUDA::cublas)
 
 set(dro_text_packages utf8proc libstemmer)
 set(dro_text_targets utf8proc::utf8proc libstemmer::libstemmer)

@@ -14,6 +14,7 @@ set(layer_em 7)
 set(layer_text 8)
 set(layer_data 8)
 set(layer_models 9)
+set(layer_testing 10)
 
 set(violations "")
 cmake_path(ABSOLUTE_PATH include)
@@ -42,7 +43,7 @@ foreach(header IN LISTS headers)
         set(wrong TRUE)
       endif()
     endif()
-    if(line MATCHES "[<\"](Eigen|xtensor|cuda|cub|thrust)[/_.]|<dro/backend/(eigen|xtensor|cuda)\\.hpp>"
+    if(line MATCHES "[<\"](Eigen|xtensor|cuda|cub|thrust)[/_.]|<dro/backend/(eigen|xtensor|cuda)[./]"
        AND NOT header MATCHES "^backend/")
       set(wrong TRUE)
     endif()

@@ -3,7 +3,10 @@
 #define DRO_TESTS_SUPPORT_BACKENDS_HPP
 
 /// \file
-/// The settings typed tests run in: every backend, float and double.
+/// The backends and the settings that typed tests run in: every backend, float and double.
+
+#include <cstddef>
+#include <vector>
 
 #include <Eigen/Core>
 #include <doctest/doctest.h>
@@ -13,6 +16,39 @@
 #include <dro/backend/testing.hpp>
 
 namespace test {
+
+/// A user's tensor: every element has three neighbours of padding in its row, and rows have padding of their own. A
+/// single column lies without gaps, as the offsets of ragged lists of draws must.
+template <class T>
+struct sparse_tensor {
+  dro::index_t rows = 0, cols = 0;
+  std::vector<T> memory;
+  [[nodiscard]] dro::index_t pitch() const { return cols == 1 ? 1 : 4 * cols + 5; }
+};
+
+/// A backend of the user's own, on two threads.
+class user_backend : public dro::host_base {
+ public:
+  template <class T>
+  using matrix = sparse_tensor<T>;
+
+  explicit user_backend(int threads = 2) : dro::host_base(threads) {}
+
+  template <class T>
+  [[nodiscard]] matrix<T> make(dro::index_t rows, dro::index_t cols) const {
+    matrix<T> m{rows, cols, {}};
+    m.memory.assign(static_cast<std::size_t>(rows * m.pitch()), T(-77));
+    return m;
+  }
+  template <class T>
+  [[nodiscard]] dro::matrix_view<T> view(matrix<T>& m) const {
+    return {m.memory.data(), m.rows, m.cols, m.pitch(), 4};
+  }
+  template <class T>
+  [[nodiscard]] dro::matrix_view<const T> view(const matrix<T>& m) const {
+    return {m.memory.data(), m.rows, m.cols, m.pitch(), 4};
+  }
+};
 
 template <class Backend, class Scalar>
 struct setting {

@@ -170,6 +170,31 @@ TEST_CASE("every row belongs to one range, for any number of threads") {
   CHECK(dro::host_backend().threads() >= 1);
 }
 
+TEST_CASE("ranges within ranges, of the same pool and of another, and programs run from programs") {
+  constexpr index_t outer = 6, inner = 40;
+  for (const int threads : {1, 3}) {
+    const dro::thread_pool pool(threads);
+    const dro::thread_pool another(2);
+    for (const dro::thread_pool* within : {&pool, &another}) {
+      std::vector<std::atomic<int>> visits(static_cast<std::size_t>(outer * inner));
+      pool.for_ranges(outer, [&](index_t begin, index_t end) {
+        for (index_t i = begin; i < end; ++i) {
+          within->for_ranges(inner, [&](index_t first, index_t last) {
+            for (index_t j = first; j < last; ++j) ++visits[static_cast<std::size_t>(i * inner + j)];
+          });
+        }
+      });
+      for (const auto& count : visits) CHECK(count == 1);
+    }
+    dro::host_backend b(threads);
+    auto m = dro::make_filled<double>(b, outer, inner, 0.0);
+    b.run(outer, [&b, all = b.view(m)](auto&, index_t i) {
+      b.run(inner, [all, i](auto&, index_t j) { all(i, j) += static_cast<double>(i * inner + j); });
+    });
+    for (index_t k = 0; k < outer * inner; ++k) CHECK(m.data()[k] == static_cast<double>(k));
+  }
+}
+
 TEST_CASE("an exception in a program reaches the caller") {
   for (const int threads : {1, 4}) {
     dro::host_backend b(threads);

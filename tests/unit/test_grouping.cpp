@@ -46,6 +46,14 @@ TEST_CASE("ragged groups") {
   CHECK(g.size(2) == 5);
 }
 
+TEST_CASE("the mean size is rounded up") {
+  const std::int32_t offsets[] = {0, 4, 4, 7};
+  CHECK(grouping::uniform(4, 3).mean_size() == 3);
+  CHECK(grouping::ragged(offsets, 3, 7).mean_size() == 3);
+  CHECK(grouping::uniform(5, 0).mean_size() == 0);
+  CHECK(grouping::uniform(0, 3).mean_size() == 0);
+}
+
 TEST_CASE("a grouped view walks flat lists and tables, whatever their strides") {
   std::vector<int> values(48);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int>(i);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -307,6 +308,22 @@ TEST_CASE("float parameters follow double ones") {
     reference.step(b, expected);
   }
   DRO_CHECK_NEAR(model.value(0)(0, 0), expected.value(0)(0, 0), 400 * test::unit_roundoff<float>);  // as check_path
+}
+
+TEST_CASE("a rule with several numbers a parameter moves matrices of every layout alike") {
+  const auto start = test::random_matrix<double>(3, 4, -1, 1, 41);
+  const auto moved = [&]<class B>(B b) {
+    dro::adamw<B> o(b, {.learning_rate = 0.05});
+    parameters<B> model(b, {start});
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      model.set_gradient(0, test::random_matrix<double>(3, 4, -1, 1, 42 + step));
+      o.step(b, model);
+    }
+    return model.value(0);
+  };
+  const auto by_rows = moved(dro::host_backend(1));
+  CHECK(!test::same(by_rows, start));
+  CHECK(test::same(by_rows, moved(dro::deferred_backend())));  // column-major
 }
 
 TEST_CASE("other parameters than at the first step, and rates that are none, are refused") {

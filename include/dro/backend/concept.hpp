@@ -49,8 +49,15 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 ///     void synchronise();                                   // waits until all queued work is done
 ///
 /// for T ∈ {float, double, std::int32_t, std::uint32_t}. Work runs in the order in which it was queued. A matrix may
-/// be destroyed while work on it is queued: the backend keeps the memory until that work is done. A program may state
-/// `std::size_t scratch_bytes() const`, the memory each of its rows may take from the team.
+/// be destroyed while work on it is queued: the backend keeps the memory until that work is done.
+///
+/// A program keeps to what team.hpp says of teams, and may state
+///
+///     std::size_t scratch_bytes() const;   // the memory each of its rows may take from the team
+///     index_t width() const;               // items in the widest loop of a row, or what is typical if rows differ
+///
+/// A GPU chooses by the width how many threads share a row, one for a width of 1 or less; without it a row is taken by
+/// 32 threads. It changes no result but the order of sums. Both are called on the host.
 /// A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see docs/backends.md.
 template <class B>
 concept backend = detail::backend_of<B, float> && detail::backend_of<B, double> &&
@@ -100,13 +107,33 @@ template <class T>
 struct fill_program {
   matrix_view<T> target;
   T value;
+  [[nodiscard]] index_t width() const { return target.cols; }
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
     team.for_each(target.cols, [&](index_t col) { target(row, col) = value; });
   }
 };
 
+template <class T>
+struct copy_program {
+  matrix_view<const T> source;
+  matrix_view<T> target;
+  [[nodiscard]] index_t width() const { return target.cols; }
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
+    team.for_each(target.cols, [&](index_t col) { target(row, col) = source(row, col); });
+  }
+};
+
 }  // namespace detail
+
+/// Copies `source` to `target`, of the same shape and any strides, which may not overlap. Throws shape_error. Queues
+/// one program.
+template <backend B, class T>
+void copy(B& b, std::type_identity_t<matrix_view<const T>> source, matrix_view<T> target) {
+  require_shape(source, target.rows, target.cols, "copy: source");
+  b.run(target.rows, detail::copy_program<T>{source, target});
+}
 
 /// Sets every element of `target` to `value`. Queues one program.
 template <backend B, class T>

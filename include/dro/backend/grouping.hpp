@@ -53,6 +53,10 @@ class grouping {
   [[nodiscard]] DRO_HOST_DEVICE constexpr bool is_uniform() const { return offsets_ == nullptr; }
   /// Draws of every query; only for uniform groupings.
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t per_query() const { return per_query_; }
+  /// Draws of a query on average, rounded up; 0 without queries.
+  [[nodiscard]] constexpr index_t mean_size() const { return queries_ > 0 ? (total_ + queries_ - 1) / queries_ : 0; }
+  /// Of a ragged grouping, [queries + 1] in the backend's memory; nullptr for a uniform one.
+  [[nodiscard]] constexpr const std::int32_t* offsets() const { return offsets_; }
   /// Number of the first draw of query `q`.
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t begin(index_t q) const {
     return offsets_ == nullptr ? q * per_query_ : offsets_[q];

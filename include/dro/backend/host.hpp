@@ -15,6 +15,8 @@
 #include <vector>
 
 #include <dro/backend/concept.hpp>
+#include <dro/backend/host_matmul.hpp>
+#include <dro/backend/matmul.hpp>
 #include <dro/backend/matrix_view.hpp>
 #include <dro/backend/team.hpp>
 #include <dro/backend/thread_pool.hpp>
@@ -62,8 +64,20 @@ class host_base {
     }
   }
 
+  /// C ← α A X + β C, see dro::matmul. Precision is always full. Blocked, over threads, each element summed from the
+  /// left: the result does not depend on the threads.
+  template <class T>
+  void matmul(T alpha, matrix_view<const T> a, matrix_view<const T> x, T beta, matrix_view<T> c,
+              const matmul_options& options) const {
+    detail::host_matmul(pool_, alpha, a, x, beta, c, options);
+  }
+
   /// Nothing is ever pending here.
   void synchronise() const {}
+
+ protected:
+  /// For what a derived backend does over threads by itself.
+  [[nodiscard]] const thread_pool& pool() const { return pool_; }
 
  private:
   thread_pool pool_;

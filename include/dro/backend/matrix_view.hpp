@@ -40,6 +40,12 @@ template <class T>
   return {data, rows, cols, cols, 1};
 }
 
+/// The same memory with rows and columns exchanged, [cols × rows]. Nothing is moved.
+template <class T>
+[[nodiscard]] DRO_HOST_DEVICE constexpr matrix_view<T> transposed(const matrix_view<T>& view) {
+  return {view.data, view.cols, view.rows, view.col_stride, view.row_stride};
+}
+
 namespace detail {
 
 inline std::string shape_text(index_t rows, index_t cols) {

@@ -3,7 +3,8 @@
 #define DRO_BACKEND_TEAM_HPP
 
 /// \file
-/// The team that runs one row of a row program on the host: a single thread whose loops vectorise.
+/// What a row program may ask of the team that runs a row, and the team of the host: a single thread whose loops
+/// vectorise.
 
 #include <cstddef>
 
@@ -11,8 +12,22 @@
 
 namespace dro {
 
-/// A row program is written once against this interface; on a GPU the same members are carried out by the threads of a
-/// part of a warp, a warp or a block together.
+/// A row program is written once against this interface. Here a team is one thread; on a GPU it is 1, 2, 4, …, 32
+/// threads of a warp or a whole block, which run the program together:
+///
+/// - Every member is called by all threads of the team, with the same arguments, in the same order. So conditions and
+///   loops around a call depend on what is the same in all threads: members of the program, what a sum, maximum or scan
+///   returned, memory behind a barrier.
+/// - An item of for_each, sum, max, arg_max or inclusive_scan is run by exactly one thread, alone, and calls no member
+///   of the team. Which thread it is is not said, and may differ between two calls.
+/// - A local variable is each thread's own: one changed by the items of a for_each, or where rank() == 0, holds
+///   something else in every thread.
+/// - sum, max, arg_max and inclusive_scan give the same result to all threads, but make no memory visible: between one
+///   thread's writing and another's reading of the same place, and between one's reading and another's overwriting, a
+///   barrier() is needed. That goes for scratch as for matrices; only rows are apart from each other anyway.
+/// - The order of a sum depends on n and on the team's size alone: equal items give equal sums.
+///
+/// concurrent_backend (testing.hpp) shows on any machine whether a program keeps to this.
 class host_team {
  public:
   /// `scratch` points to as many bytes as the program asked for, aligned for any fundamental type.
@@ -22,7 +37,7 @@ class host_team {
   [[nodiscard]] static constexpr index_t size() { return 1; }
   [[nodiscard]] static constexpr index_t rank() { return 0; }
 
-  /// Calls f(i) once for each i in [0, n); the calls of one for_each are independent of each other.
+  /// Calls f(i) once for each i in [0, n); the calls of one for_each are independent of each other. No barrier.
   template <class F>
   void for_each(index_t n, F&& f) {
     for (index_t i = 0; i < n; ++i) f(i);
@@ -82,7 +97,8 @@ class host_team {
   /// Makes writes of the whole team visible to the whole team.
   static void barrier() {}
 
-  /// The row's scratch memory, as asked for by the program's scratch_bytes(); contents unspecified.
+  /// The row's scratch memory, as asked for by the program's scratch_bytes(), the same for all of the team; contents
+  /// unspecified. The next row finds it free.
   template <class T>
   [[nodiscard]] T* scratch(std::size_t byte_offset = 0) const {
     return reinterpret_cast<T*>(scratch_ + byte_offset);

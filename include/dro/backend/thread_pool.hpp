@@ -23,7 +23,43 @@
 #include <omp.h>
 #endif
 
+#if defined(__SANITIZE_THREAD__)
+#define DRO_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define DRO_THREAD_SANITIZER
+#endif
+#endif
+#if defined(DRO_THREAD_SANITIZER)
+#include <sanitizer/tsan_interface.h>
+#endif
+
 namespace dro {
+
+namespace detail {
+
+/// Tells a thread sanitizer what it cannot see inside the thread libraries, which are not compiled for it: that ranges
+/// begin after what their caller did, and end before what it does next. Of two ranges it says nothing, so that a place
+/// that both write is reported. Nothing at all without that sanitizer.
+class fork_and_join {
+ public:
+#if defined(DRO_THREAD_SANITIZER)
+  fork_and_join() { __tsan_release(&fork_); }
+  void begin_range() { __tsan_acquire(&fork_); }
+  void end_range() { __tsan_release(&join_); }
+  void join() { __tsan_acquire(&join_); }
+
+ private:
+  char fork_ = 0;
+  char join_ = 0;
+#else
+  static void begin_range() {}
+  static void end_range() {}
+  static void join() {}
+#endif
+};
+
+}  // namespace detail
 
 /// A fixed number of threads of the chosen library.
 class thread_pool {
@@ -67,10 +103,15 @@ class thread_pool {
 #if defined(DRO_THREADS_TBB)
     if (threads_ > 1 && n > 1) {
       const auto grain = static_cast<std::size_t>(grain_for(n));
+      detail::fork_and_join order;
       arena_->execute([&] {
-        tbb::parallel_for(tbb::blocked_range<index_t>(0, n, grain),
-                          [&](const tbb::blocked_range<index_t>& range) { body(range.begin(), range.end()); });
+        tbb::parallel_for(tbb::blocked_range<index_t>(0, n, grain), [&](const tbb::blocked_range<index_t>& range) {
+          order.begin_range();
+          body(range.begin(), range.end());
+          order.end_range();
+        });
       });
+      order.join();
       return;
     }
 #elif defined(DRO_THREADS_OPENMP)
@@ -78,15 +119,19 @@ class thread_pool {
       std::exception_ptr failure;
       const index_t grain = grain_for(n);
       const index_t ranges = (n + grain - 1) / grain;
+      detail::fork_and_join order;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
       for (index_t range = 0; range < ranges; ++range) {
+        order.begin_range();
         try {
           body(range * grain, std::min(n, (range + 1) * grain));
         } catch (...) {
 #pragma omp critical(dro_thread_pool_failure)
           if (!failure) failure = std::current_exception();
         }
+        order.end_range();
       }
+      order.join();
       if (failure) std::rethrow_exception(failure);
       return;
     }

@@ -22,53 +22,19 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include <fcntl.h>
-#include <unistd.h>
 #include <zlib.h>
 
+#include <dro/data/output_file.hpp>
 #include <dro/error.hpp>
 
 namespace dro::data {
 
 static_assert(std::endian::native == std::endian::little,
               "dro: checkpoint files are written for little-endian machines");
-
-/// Writes `bytes` to `path` so that a reader, also after a crash, sees the old content or the new, never a part: a
-/// temporary file beside it is written, flushed to the disk and renamed. A link is followed. Throws file_error, also
-/// for what is there and is no file, and the old file stays.
-inline void write_file_atomically(const std::filesystem::path& where, std::span<const char> bytes) {
-  std::error_code no_link;
-  const std::filesystem::path target = std::filesystem::canonical(where, no_link);
-  const std::filesystem::path& path = no_link ? where : target;
-  if (!no_link && !std::filesystem::is_regular_file(path) && !std::filesystem::is_directory(path)) {
-    throw file_error(where.string(), "cannot be written: it is a device or a pipe, not a file");
-  }
-  // A name of its own, so that two programs that write the same file do not write into each other's.
-  const std::filesystem::path temporary = path.string() + "." + std::to_string(::getpid()) + ".part";
-  const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file < 0) throw file_error(path.string(), std::string("cannot be written: ") + std::strerror(errno));
-  int failure = 0;
-  for (std::size_t done = 0; done < bytes.size() && failure == 0;) {
-    const ::ssize_t n = ::write(file, bytes.data() + done, bytes.size() - done);
-    if (n < 0) {
-      if (errno != EINTR) failure = errno;
-    } else {
-      done += static_cast<std::size_t>(n);
-    }
-  }
-  if (failure == 0 && ::fsync(file) != 0) failure = errno;
-  if (::close(file) != 0 && failure == 0) failure = errno;
-  if (failure == 0 && std::rename(temporary.c_str(), path.c_str()) != 0) failure = errno;
-  if (failure != 0) {
-    ::unlink(temporary.c_str());
-    throw file_error(path.string(), std::string("cannot be written: ") + std::strerror(failure));
-  }
-}
 
 /// Collects arrays and writes them as one checkpoint.
 class checkpoint_writer {

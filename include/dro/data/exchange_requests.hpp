@@ -101,6 +101,9 @@ namespace detail {
 struct draw_ends_program {
   grouping groups;
   matrix_view<std::int32_t> ends;
+
+  [[nodiscard]] index_t width() const { return 1; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     if (team.rank() == 0) ends(q, 0) = static_cast<std::int32_t>(groups.begin(q) + groups.size(q));

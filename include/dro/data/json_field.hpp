@@ -26,7 +26,7 @@ namespace dro::data {
 struct record_place {
   std::string file;
   std::size_t line = 0;    ///< where the record begins, 1-based
-  std::size_t number = 0;  ///< 1-based
+  std::size_t number = 0;  ///< 1-based; 0 where the file is one document, not a list of records
   std::string id;          ///< empty where the record has none
 };
 
@@ -107,16 +107,23 @@ class json_field {
     return value_->get<std::size_t>();
   }
 
-  /// \throws data_error for this field, in the form `file:line: record 3 (id "q7"), field "answers": what`.
+  /// A finite number. \throws data_error where this is none.
+  [[nodiscard]] double number() const {
+    require(value_->is_number(), "a number");
+    return value_->get<double>();  // the parser refuses what a double cannot hold
+  }
+
+  /// \throws data_error for this field, in the form `file:line: record 3 (id "q7"), field "answers": what`; of a file
+  /// that is one document, `file: field "answers": what`.
   [[noreturn]] void fail(const std::string& what) const {
-    std::string where = "record " + std::to_string(place_->number);
+    std::string where = place_->number == 0 ? std::string() : "record " + std::to_string(place_->number);
     if (!place_->id.empty()) {
       where += " (id \"" + place_->id + "\")";
     }
     if (!path_.empty()) {
-      where += ", field \"" + path_ + "\"";
+      where += (where.empty() ? "field \"" : ", field \"") + path_ + "\"";
     }
-    throw data_error(place_->file, place_->line, where + ": " + what);
+    throw data_error(place_->file, place_->line, where.empty() ? what : where + ": " + what);
   }
 
  private:

@@ -62,6 +62,26 @@ namespace detail {
   return {'b', 'y', 't', 'e', ' ', '0', 'x', digits[byte >> 4U], digits[byte & 15U]};
 }
 
+/// A text for a message: in quotation marks, as JSON in ASCII, cut to a few characters.
+[[nodiscard]] inline std::string show_text(std::string_view text) {
+  constexpr std::size_t longest = 60;
+  std::string shown = nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  if (shown.size() > longest) {
+    shown.resize(longest);
+    shown += "...";
+  }
+  return shown;
+}
+
+/// Of the JSON parser's message "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error ..."
+/// its end: line and column are counted from where the parser began, not from where the file does.
+[[nodiscard]] inline std::string parser_complaint(std::string_view message) {
+  const std::size_t column = message.find("column ");
+  const std::size_t end_of_head = column == std::string_view::npos ? message.find("] ") : message.find(": ", column);
+  message.remove_prefix(end_of_head == std::string_view::npos ? 0 : end_of_head + 2);
+  return std::string(message);
+}
+
 }  // namespace detail
 
 /// Splits a file into its top-level objects and parses each. Takes one JSON array of objects, JSON Lines, a single
@@ -234,13 +254,8 @@ class json_record_stream {
 
   /// Reports what the parser found, with its own wording of what was expected but the line of the file.
   [[noreturn]] void fail_parse(const json_record& record, std::size_t byte, std::string_view message) const {
-    // "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error ...": only the end is of use, as
-    // line and column are counted from where the record begins
-    const std::size_t column = message.find("column ");
-    const std::size_t end_of_head = column == std::string_view::npos ? message.find("] ") : message.find(": ", column);
-    message.remove_prefix(end_of_head == std::string_view::npos ? 0 : end_of_head + 2);
     fail_at(record.line, byte == 0 ? 0 : byte - 1,
-            "malformed JSON in record " + std::to_string(record.number) + ": " + std::string(message));
+            "malformed JSON in record " + std::to_string(record.number) + ": " + detail::parser_complaint(message));
   }
 
   /// Throws for the given byte of text_, whose first line is known.

@@ -33,11 +33,15 @@ struct take_first_program {
   matrix_view<U> target;
   grouping from, to;
 
+  [[nodiscard]] index_t width() const { return to.mean_size() * source.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    for (index_t i = 0; i < to.size(q); ++i) {
-      team.for_each(source.cols, [&](index_t t) { target(to.begin(q) + i, t) = source(from.begin(q) + i, t); });
-    }
+    team.for_each(to.size(q) * source.cols, [&](index_t k) {
+      const index_t i = k / source.cols;
+      const index_t t = k % source.cols;
+      target(to.begin(q) + i, t) = source(from.begin(q) + i, t);
+    });
   }
 };
 

@@ -20,6 +20,7 @@
 #include <dro/estimate/importance_weights.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
+#include <dro/math/binary_format.hpp>
 #include <dro/math/exp.hpp>
 #include <dro/ranking/draws.hpp>
 
@@ -56,6 +57,8 @@ struct allocate_program {
     return statistics(positions(q, 0), column);
   }
 
+  [[nodiscard]] index_t width() const { return positions.rows; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const index_t queries = positions.rows;
@@ -78,21 +81,59 @@ struct allocate_program {
       // What the others leave at their caps goes to the rest evenly, not to the first of them.
       const double smallest = 1e-6 * even;
       shares(q, 0) = share > smallest ? share : smallest;
-      offsets(q + 1, 0) = static_cast<std::int32_t>(least);
     });
     team.barrier();
-    for (index_t left = total - queries * least; left > 0; --left) {
-      const index_t next = team.arg_max(queries, -1.0, [&](index_t q) {
-        const auto n = static_cast<double>(offsets(q + 1, 0));
-        return offsets(q + 1, 0) < most ? shares(q, 0) * shares(q, 0) / (n * (n + 1)) : -1.0;
-      });
-      if (team.rank() == 0) ++offsets(next + 1, 0);
-      team.barrier();
+    // One draw after the other would go to the query to which it is worth most, the first of several. So all go that
+    // are worth more than the last one's price, and of those that are worth just that, the first.
+    const double price = last_price(team);
+    const index_t above = team.template sum<index_t>(queries, [&](index_t q) { return worth_more(q, price); });
+    const auto is_at_price = [&](index_t q) {
+      const index_t n = worth_more(q, price);
+      return n < most && worth(q, n) == price;
+    };
+    if (team.rank() == 0) offsets(0, 0) = 0;
+    team.template inclusive_scan<index_t>(
+        queries, [&](index_t q) { return worth_more(q, price); },
+        [&](index_t q, index_t end) { offsets(q + 1, 0) = static_cast<std::int32_t>(end); });
+    team.barrier();
+    team.template inclusive_scan<index_t>(
+        queries, [&](index_t q) { return static_cast<index_t>(is_at_price(q)); },
+        [&](index_t q, index_t tied) {
+          offsets(q + 1, 0) += static_cast<std::int32_t>(tied < total - above ? tied : total - above);
+        });
+  }
+
+ private:
+  /// What one draw more is worth to a query that has n. Falls with n.
+  [[nodiscard]] DRO_HOST_DEVICE double worth(index_t q, index_t n) const {
+    const auto draws = static_cast<double>(n);
+    return shares(q, 0) * shares(q, 0) / (draws * (draws + 1));
+  }
+  /// How many draws a query has if it gets all, from the floor to the cap, that are worth more than `price` to it.
+  [[nodiscard]] DRO_HOST_DEVICE index_t worth_more(index_t q, double price) const {
+    index_t low = least, high = most;
+    while (low < high) {
+      const index_t middle = (low + high) / 2;
+      if (worth(q, middle) > price) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
     }
-    if (team.rank() == 0) {
-      offsets(0, 0) = 0;
-      for (index_t q = 0; q < queries; ++q) offsets(q + 1, 0) += offsets(q, 0);
+    return low;
+  }
+  /// The smallest number such that no more draws than there are in all are worth more than it: bit by bit, the bit
+  /// patterns of positive numbers being in their order.
+  template <class Team>
+  [[nodiscard]] DRO_HOST_DEVICE double last_price(Team& team) const {
+    std::uint64_t below = 0;
+    for (int bit = 62; bit >= 0; --bit) {
+      const std::uint64_t middle = below | std::uint64_t{1} << bit;
+      const auto price = math::bit_cast<double>(middle - 1);
+      const index_t draws = team.template sum<index_t>(positions.rows, [&](index_t q) { return worth_more(q, price); });
+      if (draws > total) below = middle;
     }
+    return math::bit_cast<double>(below);
   }
 };
 
@@ -105,6 +146,8 @@ struct observe_program {
   grouped_view<const T> multiplicity;  // empty: 1
   grouping groups;
   double memory;
+
+  [[nodiscard]] index_t width() const { return groups.mean_size(); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
@@ -202,7 +245,7 @@ class sample_allocation {
 
   /// Where the draws of each query of a batch begin, [queries + 1 × 1], from 0 to total(queries); each query has
   /// `least` to `most` of them. `positions`: the number of each query in the training set. Throws shape_error for a
-  /// position out of range. Queues a write and one program of one row, O(total · queries).
+  /// position out of range. Queues a write and one program of one row, 64 times O(queries log most).
   [[nodiscard]] matrix_t<B, std::int32_t> offsets(B& b, std::span<const index_t> positions) const {
     const auto queries = static_cast<index_t>(positions.size());
     const auto rows = write_positions(b, positions);

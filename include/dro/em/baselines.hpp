@@ -96,6 +96,8 @@ struct moving_average_program {
   T decay;
   bool of_likelihood;
 
+  [[nodiscard]] index_t width() const { return scores.groups().queries(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const index_t queries = scores.groups().queries();

@@ -132,6 +132,8 @@ struct add_totals_program {
   matrix_view<double> totals;
   grouping groups;
 
+  [[nodiscard]] index_t width() const { return groups.queries(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const total_adder<Team> add{team, totals, groups.queries()};
@@ -172,6 +174,8 @@ struct add_draws_program {
   matrix_view<const std::int32_t> status_of;
   matrix_view<double> totals;
 
+  [[nodiscard]] index_t width() const { return distinct.rows; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const total_adder<Team> add{team, totals, distinct.rows};
@@ -195,6 +199,8 @@ struct add_calibrated_program {
   matrix_view<const std::int32_t> status_of;
   matrix_view<double> totals;
 
+  [[nodiscard]] index_t width() const { return ess.rows; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const total_adder<Team> add{team, totals, ess.rows};
@@ -209,6 +215,8 @@ struct add_statuses_program {
   matrix_view<const std::int32_t> status_of;
   matrix_view<double> totals;
 
+  [[nodiscard]] index_t width() const { return status_of.rows; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const total_adder<Team> add{team, totals, status_of.rows};
@@ -221,6 +229,8 @@ struct add_tails_program {
   matrix_view<const T> shapes;
   matrix_view<double> totals;
   double threshold;
+
+  [[nodiscard]] index_t width() const { return shapes.rows; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {

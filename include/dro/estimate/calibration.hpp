@@ -72,6 +72,7 @@ DRO_HOST_DEVICE T limit(Team& team, const weight_row<T>& row, T low, T high, T l
     const T difference = math::exp(limited(x) - largest) - math::exp(x - largest);
     return difference < T(0) ? -difference : difference;
   });
+  team.barrier();
   team.for_each(row.size(), [&](index_t i) { row.offset(i) = limited(row.offset(i)); });
   team.barrier();
   return moved / mass;
@@ -207,6 +208,7 @@ struct temper {
       const T middle = (low + high) / 2;
       (reaches(middle) ? low : high) = middle;
     }
+    team.barrier();
     team.for_each(row.size(), [&](index_t i) {
       if (row.offset(i) != -infinity) row.offset(i) = low * (row.offset(i) - largest);
     });
@@ -297,6 +299,8 @@ struct calibration_program {
   weight_outputs<T> out;
   step_list<Steps...> steps;
 
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     constexpr T infinity = std::numeric_limits<T>::infinity();
@@ -315,6 +319,7 @@ struct calibration_program {
         tail_outcome(q, 0) = static_cast<std::int32_t>(tail_fit::unused);
       }
     }
+    team.barrier();
     out.write(
         team, q, size, scores.traits().covers, [&](index_t i) { return row.offset(i); },
         [&](index_t i) { return row.count(i); });
@@ -386,6 +391,8 @@ struct pool_ratios_program {
   scored_draws<T> scores;
   grouping groups;
   matrix_view<T> log_ratio, counts;
+
+  [[nodiscard]] index_t width() const { return groups.mean_size(); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {

@@ -48,6 +48,8 @@ struct weight_diagnostics_program {
   matrix_view<const std::int32_t> status_of;
   matrix_view<T> samples, standard_error, chi_square, perplexity;
 
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const index_t size = scores.size(q);
@@ -164,6 +166,8 @@ struct draw_diagnostics_program {
   grouped_view<const std::int32_t> stated;
   hit_rule<T> hits;
   matrix_view<T> distinct, hit_share, kept_mass;
+
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {

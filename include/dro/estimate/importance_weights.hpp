@@ -76,10 +76,12 @@ struct weight_outputs {
       }
       return;
     }
-    const T sum = team.template sum<T>(size, [&](index_t i) { return count(i) * math::exp(value(i) - largest); });
+    team.for_each(size, [&](index_t i) { normalised(q, i) = count(i) * math::exp(value(i) - largest); });
+    team.barrier();
+    const T sum = team.template sum<T>(size, [&](index_t i) { return normalised(q, i); });
     const T log_sum = math::log(sum);
     const T inverse = T(1) / sum;
-    team.for_each(size, [&](index_t i) { normalised(q, i) = count(i) * math::exp(value(i) - largest) * inverse; });
+    team.for_each(size, [&](index_t i) { normalised(q, i) *= inverse; });
     team.barrier();
     // Sums over equal draws: n (w̄/n)², and (w̄/n) log (w̄/n) n times.
     const T squares = team.template sum<T>(size, [&](index_t i) {
@@ -118,11 +120,19 @@ struct importance_weights_program {
   scored_draws<T> scores;
   weight_outputs<T> out;
 
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    out.write(
-        team, q, scores.size(q), scores.traits().covers, [&](index_t i) { return scores.log_weight(q, i); },
-        [&](index_t i) { return scores.count(q, i); });
+    const auto write = [&](auto&& count) {
+      out.write(
+          team, q, scores.size(q), scores.traits().covers, [&](index_t i) { return scores.log_weight(q, i); }, count);
+    };
+    if (scores.has_multiplicity()) {
+      write([&](index_t i) { return scores.count(q, i); });
+    } else {
+      write([](index_t) { return T(1); });
+    }
   }
 };
 

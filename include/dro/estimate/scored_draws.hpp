@@ -77,9 +77,10 @@ class scored_draws {
   [[nodiscard]] DRO_HOST_DEVICE T count(index_t query, index_t i) const {
     return multiplicity_ ? multiplicity_(query, i) : T(1);
   }
+  [[nodiscard]] DRO_HOST_DEVICE bool has_multiplicity() const { return static_cast<bool>(multiplicity_); }
   [[nodiscard]] DRO_HOST_DEVICE const draw_traits& traits() const { return traits_; }
 
-  [[nodiscard]] const grouping& groups() const { return groups_; }
+  [[nodiscard]] DRO_HOST_DEVICE const grouping& groups() const { return groups_; }
   /// Shape in which values for each draw are returned: that of log_likelihood.
   [[nodiscard]] index_t rows() const { return rows_; }
   [[nodiscard]] index_t cols() const { return cols_; }

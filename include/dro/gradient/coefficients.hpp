@@ -55,6 +55,8 @@ struct coefficients_program {
     DRO_HOST_DEVICE void log_scale(T nats) const { to.log_scale(q, 0) = nats; }
   };
 
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const T samples = team.template sum<T>(scores.size(q), [&](index_t i) { return scores.count(q, i); });
@@ -74,6 +76,7 @@ struct coefficients_program {
       };
       if (is_used(state) && count([](T x) { return x - x != T(0); }) > 0) {
         state = count([](T x) { return x != x; }) > 0 ? status::not_a_number : status::unbounded;
+        team.barrier();
       }
     }
     if (!is_used(state)) {

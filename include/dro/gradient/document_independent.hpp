@@ -43,11 +43,14 @@ struct rag_sequence_program {
   matrix_view<T> d_scores, responsibility;
   T scale;
 
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const index_t n = scores.cols;
     softmax_row<T>(
         team, n, [&](index_t i) { return scores(q, i); }, [&](index_t i, T p) { d_scores(q, i) = -scale * p; });
+    team.barrier();
     softmax_row<T>(
         team, n,
         [&](index_t i) {
@@ -67,6 +70,8 @@ struct replug_program {
   matrix_view<T> d_scores;
   T target_temperature, temperature, scale;
 
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const index_t n = scores.cols;
@@ -74,6 +79,7 @@ struct replug_program {
     softmax_row<T>(
         team, n, [&](index_t i) { return scores(q, i) / temperature; },
         [&](index_t i, T p) { d_scores(q, i) = -factor * p; });
+    team.barrier();
     softmax_row<T>(
         team, n,
         [&](index_t i) {
@@ -95,6 +101,8 @@ struct straight_through_program {
 
   // Perturbed scores [n], softmax [n].
   std::size_t scratch_bytes() const { return 2 * static_cast<std::size_t>(scores.cols) * sizeof(T); }
+
+  [[nodiscard]] index_t width() const { return scores.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {

@@ -45,6 +45,8 @@ struct split_program {
   random_source random;
   bool deal;
 
+  [[nodiscard]] index_t width() const { return 1; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const index_t size = scores.size(q);
@@ -96,6 +98,8 @@ struct compare_halves_program {
   matrix_view<double> rows;  // [queries × gradient_noise_columns]
   T least_draws;
 
+  [[nodiscard]] index_t width() const { return first.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const T draws = team.template sum<T>(half.size(q), [&](index_t i) { return half(q, i); });
@@ -127,6 +131,8 @@ struct compare_halves_program {
 struct add_rows_program {
   matrix_view<const double> rows;
   matrix_view<double> sums;  // [1 × columns]
+
+  [[nodiscard]] index_t width() const { return rows.rows; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t column) const {
@@ -187,8 +193,8 @@ void accumulate_gradient_noise(B& b, const Objective& target, const M& selector_
     matrix_t<B, T> gradient;
     matrix_t<B, std::int32_t> status;
   };
-  const auto gradient_of = [&](const matrix_t<B, T>& half) {
-    const auto part = scores.with(scores.traits(), {view.view(half), groups, "half"});
+  const auto gradient_of = [&](const matrix_t<B, T>& multiplicity) {
+    const auto part = scores.with(scores.traits(), {view.view(multiplicity), groups, "half"});
     auto c = coefficients(b, target, part, importance_weights(b, part), 1);
     auto gradient = make_filled<T>(b, queries, s.cols, T(0));
     accumulate_plackett_luce_gradient(b, s, view.view(z.rankings()), groups, c.selector, b.view(gradient));

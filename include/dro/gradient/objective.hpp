@@ -42,7 +42,10 @@ class query_draws {
   /// log p(z_i|x) − log q(z_i), nats.
   [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t i) const { return scores_.log_ratio(query_, i); }
   /// ρ_i = p(z_i|x) / q(z_i).
-  [[nodiscard]] DRO_HOST_DEVICE T ratio(index_t i) const { return math::exp(log_ratio(i)); }
+  [[nodiscard]] DRO_HOST_DEVICE T ratio(index_t i) const {
+    const T nats = log_ratio(i);
+    return nats == T(0) ? T(1) : math::exp(nats);  // on-policy no exponential is computed
+  }
   /// log p(z_i|x), nats, where scored_draws has it (dro::on_policy of bare likelihoods has not).
   [[nodiscard]] DRO_HOST_DEVICE T log_selector(index_t i) const { return scores_.log_selector(query_, i); }
   /// log p(y|x,d_{z_i}), nats.

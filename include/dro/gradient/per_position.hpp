@@ -84,6 +84,8 @@ struct position_norms_program {
            static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
 
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t select = rankings.cols;
@@ -132,6 +134,8 @@ struct position_gradient_program {
            static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
 
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t select = rankings.cols;
@@ -175,6 +179,8 @@ struct position_coefficients_program {
   T scale, shrinkage;
   Reward reward;
 
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     constexpr T infinity = std::numeric_limits<T>::infinity();
@@ -216,7 +222,10 @@ struct position_coefficients_program {
         const T c = selector(first + k / norms.cols, k % norms.cols);
         return static_cast<index_t>(c - c != T(0));
       });
-      if (strange > 0) state = status::unbounded;  // a ratio beyond the numbers
+      if (strange > 0) {  // a ratio beyond the numbers
+        state = status::unbounded;
+        team.barrier();
+      }
     }
     if (!is_used(state)) {
       team.for_each(size * norms.cols, [&](index_t k) { selector(first + k / norms.cols, k % norms.cols) = T(0); });

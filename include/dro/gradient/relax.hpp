@@ -62,8 +62,9 @@ namespace dro {
 ///                                        matrix_view<T> out, T* work) const;
 ///         // out(query, k) += ∂/∂φ_k (weight c(z) + Σ_j direction_j ∂c/∂z_j)
 ///
-/// Each returns with its writes visible to the whole team. A member `void require(queries, documents) const`, if there
-/// is one, is called on the host before work is queued, to throw if c does not fit. E‖g‖² and E|c|² must be finite.
+/// Each returns with its writes visible to the whole team, and with no thread still reading `work`. A member `void
+/// require(queries, documents) const`, if there is one, is called on the host before work is queued, to throw if c does
+/// not fit. E‖g‖² and E|c|² must be finite.
 template <class C, class T>
 concept control_variate = std::is_trivially_copyable_v<C> &&
     requires(const C& c, host_team& team, index_t n, const T* z, T* out, T weight, matrix_view<T> parameters) {
@@ -100,7 +101,9 @@ class softmax_control_variate {
   template <class Team>
   DRO_HOST_DEVICE T value(Team& team, index_t query, const T* z, index_t n, T* p) const {
     choose(team, z, n, p);
-    return parameters_(0, 0) + mean(team, query, n, p);
+    const T average = mean(team, query, n, p);
+    team.barrier();
+    return parameters_(0, 0) + average;
   }
 
   template <class Team>
@@ -116,6 +119,7 @@ class softmax_control_variate {
                                                      const T* direction, matrix_view<T> out, T* p) const {
     choose(team, z, n, p);
     const T average = team.template sum<T>(n, [&](index_t j) { return p[j] * direction[j]; });
+    team.barrier();
     team.for_each(n, [&](index_t j) { p[j] *= weight + (direction[j] - average) / temperature_; });
     team.barrier();
     team.for_each(parameter_count(), [&](index_t k) {
@@ -332,6 +336,8 @@ struct conditional_noise_program {
            static_cast<std::size_t>(2 * scores.cols + 3) * sizeof(std::uint32_t);
   }
 
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t n = scores.cols;
@@ -363,6 +369,8 @@ struct conditional_noise_pullback_program {
     return static_cast<std::size_t>(2 * rankings.cols + 1 + 2 * scores.cols) * sizeof(T) +
            static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
+
+  [[nodiscard]] index_t width() const { return scores.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
@@ -407,6 +415,8 @@ struct relax_program {
     return static_cast<std::size_t>(2 * rankings.cols + 1 + vectors * scores.cols) * sizeof(T) +
            static_cast<std::size_t>(2 * scores.cols + 3) * sizeof(std::uint32_t);
   }
+
+  [[nodiscard]] index_t width() const { return scores.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
@@ -476,6 +486,8 @@ template <class T>
 struct add_columns_program {
   matrix_view<const T> parts;
   matrix_view<T> total;  // [1 × parts.cols], added to
+
+  [[nodiscard]] index_t width() const { return parts.rows; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t column) const {

@@ -46,6 +46,8 @@ struct score_norms_program {
            static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
 
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t n = scores.cols;

@@ -134,6 +134,8 @@ struct unordered_set_program {
     return 2 * (sizeof(T) << samples) + static_cast<std::size_t>(samples) * (2 * sizeof(T) + sizeof(std::int32_t));
   }
 
+  [[nodiscard]] index_t width() const { return index_t{1} << samples; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     team.for_each(samples, [&](index_t i) { selector(q, i) = generator(q, i) = T(0); });
@@ -167,6 +169,7 @@ struct unordered_set_program {
       });
       if (strange > 0) {  // a log p or a likelihood beyond the numbers
         state = status::unbounded;
+        team.barrier();
         team.for_each(members, [&](index_t i) { selector(q, number[i]) = generator(q, number[i]) = T(0); });
       }
     }

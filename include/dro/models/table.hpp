@@ -41,6 +41,8 @@ struct add_rows_program {
   matrix_view<T> target;
   bool keep;  // whether what is in the target stays
 
+  [[nodiscard]] index_t width() const { return target.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
     team.for_each(target.cols, [&](index_t j) { target(row, j) = (keep ? target(row, j) : T(0)) + source(row, j); });
@@ -128,6 +130,8 @@ struct table_likelihood_program {
   grouping groups;
   index_t documents, lists, first;
 
+  [[nodiscard]] index_t width() const { return logits.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     for (index_t i = 0; i < groups.size(q); ++i) {
@@ -154,6 +158,8 @@ struct table_likelihood_gradient_program {
   matrix_view<T> gradient;
   grouping groups;
   index_t documents, lists, first;
+
+  [[nodiscard]] index_t width() const { return logits.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {

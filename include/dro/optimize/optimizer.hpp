@@ -44,6 +44,8 @@ struct block_squares_program {
   matrix_view<T> squares;  // [1 × all blocks]
   index_t first_block;
 
+  [[nodiscard]] index_t width() const { return parameter_block; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t block) const {
     const index_t begin = block * parameter_block;
@@ -60,6 +62,9 @@ template <class T>
 struct norm_program {
   matrix_view<const T> squares;
   matrix_view<T> norm;
+
+  [[nodiscard]] index_t width() const { return squares.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     const T sum = team.template sum<T>(squares.cols, [&](index_t i) { return squares(0, i); });
@@ -77,6 +82,8 @@ struct update_program {
   Schedule schedule;
   T largest_norm;
 
+  [[nodiscard]] index_t width() const { return parameter_block; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t block) const {
     const index_t begin = block * parameter_block;
@@ -90,7 +97,13 @@ struct update_program {
     team.for_each(left < parameter_block ? left : parameter_block, [&](index_t k) {
       const index_t i = begin + k;
       T& g = element(gradient, i);
-      if (finite) rule(element(value, i), shrink * g, &state(i, 0), rate, step);
+      if (finite) {
+        // What the rule remembers of a parameter is a row of `state`, whose elements need not lie side by side.
+        T memory[Rule::states];
+        for (index_t s = 0; s < Rule::states; ++s) memory[s] = state(i, s);
+        rule(element(value, i), shrink * g, memory, rate, step);
+        for (index_t s = 0; s < Rule::states; ++s) state(i, s) = memory[s];
+      }
       g = T(0);
     });
   }
@@ -98,6 +111,9 @@ struct update_program {
 
 struct count_step_program {
   matrix_view<std::uint32_t> counter;
+
+  [[nodiscard]] index_t width() const { return 1; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     if (team.rank() == 0) ++counter(0, 0);

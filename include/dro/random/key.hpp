@@ -18,6 +18,10 @@ struct random_key {
   std::uint64_t seed = 0;  ///< chosen by the user, one for a run
   std::uint32_t step = 0;  ///< number of the training step
   friend bool operator==(const random_key&, const random_key&) = default;
+  /// The key of Philox: low half and high half of the seed.
+  [[nodiscard]] DRO_HOST_DEVICE constexpr philox_key philox() const noexcept {
+    return {{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32U)}};
+  }
 };
 
 /// The four random words for positions 4 `block` … 4 `block` + 3 of one sample of one query:
@@ -27,8 +31,7 @@ struct random_key {
 /// counter. \note Integers only: equal on every backend, compiler and flag. About 100 integer operations.
 [[nodiscard]] DRO_HOST_DEVICE inline random_words random_block(random_key key, std::uint32_t query,
                                                                std::uint32_t sample, std::uint32_t block) noexcept {
-  return philox({{block, sample, query, key.step}},
-                {{static_cast<std::uint32_t>(key.seed), static_cast<std::uint32_t>(key.seed >> 32U)}});
+  return philox({{block, sample, query, key.step}}, key.philox());
 }
 
 /// The random word of one position: word `position` mod 4 of block `position` / 4. It costs a whole block: where

@@ -10,9 +10,11 @@
 #include <cstdint>
 
 #include <dro/config.hpp>
+#include <dro/math/lanes.hpp>
 #include <dro/random/joint_noise.hpp>
 #include <dro/random/key.hpp>
 #include <dro/random/noise.hpp>
+#include <dro/random/philox_lanes.hpp>
 
 namespace dro {
 
@@ -55,8 +57,8 @@ struct noise_source {
   /// different intervals with the same probability, as under a random order of all r: so whatever depends on two
   /// samples at a time, as the variance of a mean does, is that of a Latin hypercube in random order.
   [[nodiscard]] DRO_HOST_DEVICE random_words words(std::uint32_t block) const noexcept {
-    const auto r = static_cast<std::uint32_t>(joint.block());
-    const std::uint32_t i = sample % r;
+    const auto r = static_cast<std::uint32_t>(joint.block());  // a power of two
+    const std::uint32_t i = sample & (r - 1);
     if (joint.kind != noise_kind::latin_hypercube) {
       random_words four = random_block(key, query, sample - i, block);
       if (i == 1) {
@@ -72,6 +74,31 @@ struct noise_source {
       four.word[k] = (t ^ detail::field_product(a, i, r)) * (0x80000000U / (r / 2)) | four[k] / r;
     }
     return four;
+  }
+
+  /// out[k][l] = the random word of position 4 `block` + k of sample `sample` + l, as `words` of that sample gives it.
+  /// On the host the samples share vector registers; a device has one sample a thread.
+  template <index_t Lanes>
+  DRO_HOST_DEVICE void words(std::uint32_t block, math::lanes<std::uint32_t, Lanes> (&out)[4]) const noexcept {
+    if (joint.kind == noise_kind::latin_hypercube) {
+      for (index_t l = 0; l < Lanes; ++l) {
+        const random_words four = noise_source{key, query, sample + static_cast<std::uint32_t>(l), joint}.words(block);
+        for (std::size_t k = 0; k < 4; ++k) out[k][l] = four[k];
+      }
+    } else {
+      const auto place = static_cast<std::uint32_t>(joint.block()) - 1;  // the bit that counts within a block
+      math::lanes<std::uint32_t, Lanes> own;
+      math::lanes<std::uint32_t, Lanes> first;
+      for (index_t l = 0; l < Lanes; ++l) {
+        own[l] = sample + static_cast<std::uint32_t>(l);
+        first[l] = own[l] & ~place;
+      }
+      philox_lanes(block, first, query, key.step, key.philox(), out);
+      if (place == 0) return;
+      for (std::size_t k = 0; k < 4; ++k) {
+        for (index_t l = 0; l < Lanes; ++l) out[k][l] ^= 0U - (own[l] & place);
+      }
+    }
   }
 
   /// The standard Gumbel variable of one position. Computes a whole Philox block: see `gumbel_fill`.

@@ -24,6 +24,9 @@ namespace detail {
 
 struct advance_step_program {
   matrix_view<std::uint32_t> step;
+
+  [[nodiscard]] index_t width() const { return 1; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t) const {
     if (team.rank() == 0) ++step(0, 0);

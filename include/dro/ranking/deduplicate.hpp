@@ -57,6 +57,8 @@ struct deduplicate_program {
     return options.as_sets ? within(a, b) && within(b, a) : same_ranking(a, b);
   }
 
+  [[nodiscard]] index_t width() const { return groups.mean_size(); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
     const index_t begin = groups.begin(q);

@@ -36,6 +36,7 @@ struct greedy_program {
     team.barrier();
     for (index_t t = 0; t < rankings.cols; ++t) {
       const index_t best = team.arg_max(n, minus_infinity<T>, [&](index_t j) { return left[j]; });
+      team.barrier();
       if (team.rank() == 0) {
         rankings(query, t) = best < n ? static_cast<document_t>(best) : no_document;
         if (best < n) left[best] = minus_infinity<T>;

@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <utility>
 
 #include <dro/backend/concept.hpp>
@@ -19,12 +18,14 @@
 #include <dro/backend/matrix_view.hpp>
 #include <dro/config.hpp>
 #include <dro/math/exp.hpp>
+#include <dro/math/lanes.hpp>
 #include <dro/math/log.hpp>
 #include <dro/math/log_sum_exp.hpp>
-#include <dro/random/noise.hpp>
 #include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/draws.hpp>
+#include <dro/ranking/gumbel_top_k.hpp>
+#include <dro/ranking/masses.hpp>
 #include <dro/ranking/sampling.hpp>
 #include <dro/ranking/truncated_plackett_luce.hpp>
 
@@ -32,90 +33,9 @@ namespace dro {
 
 namespace detail {
 
-template <class T>
-inline constexpr T minus_infinity = -std::numeric_limits<T>::infinity();
-
-/// A ranking whose membership flags stand in `chosen` [documents]; false if an entry is out of range or repeated.
-template <class Team>
-DRO_HOST_DEVICE bool mark_chosen(Team& team, const matrix_view<const document_t>& rankings, index_t draw,
-                                 index_t documents, document_t* chosen) {
-  team.for_each(documents, [&](index_t j) { chosen[j] = 0; });
-  team.barrier();
-  bool valid = true;
-  for (index_t t = 0; t < rankings.cols; ++t) {
-    const document_t j = rankings(draw, t);
-    if (j < 0 || j >= documents || chosen[j] != 0) {
-      valid = false;
-    } else {
-      chosen[j] = 1;
-    }
-  }
-  team.barrier();
-  return valid;
-}
-
-/// log Σ exp(s_j) over the documents that are not chosen. −inf if there is none, NaN if one of them has NaN.
-template <class T, class Team>
-DRO_HOST_DEVICE T log_mass_left(Team& team, const matrix_view<const T>& scores, index_t query,
-                                const document_t* chosen) {
-  const index_t n = scores.cols;
-  const auto score = [&](index_t j) { return chosen[j] != 0 ? minus_infinity<T> : scores(query, j); };
-  const T largest = team.max(n, minus_infinity<T>, score);
-  const T shift = largest > minus_infinity<T> ? largest : T(0);  // max() passes over NaN, the sum does not
-  const T sum = team.template sum<T>(n, [&](index_t j) { return math::exp(score(j) - shift); });
-  return shift + math::log(sum);
-}
-
-/// Flags the documents of the ranking in row `draw` in `chosen` [documents]; false if it is not a ranking (an entry out
-/// of range or repeated) or holds an impossible document.
-template <class T, class Team>
-DRO_HOST_DEVICE bool mark_possible(Team& team, const matrix_view<const T>& scores, index_t query,
-                                   const matrix_view<const document_t>& rankings, index_t draw, document_t* chosen) {
-  bool possible = mark_chosen(team, rankings, draw, scores.cols, chosen);
-  for (index_t t = 0; possible && t < rankings.cols; ++t) {
-    possible = scores(query, rankings(draw, t)) != minus_infinity<T>;
-  }
-  return possible;
-}
-
-/// Writes L_t, the log of the mass left before pick t, to `log_mass` [K + 1] for t = 0 … K; L_K is the log of what no
-/// pick takes. The masses are summed from the last pick backwards, adding only. O(n) exp and K log.
-template <class T, class Team>
-DRO_HOST_DEVICE void log_masses_left(Team& team, const matrix_view<const T>& scores, index_t query,
-                                     const matrix_view<const document_t>& rankings, index_t draw,
-                                     const document_t* chosen, T* log_mass) {
-  const T left = log_mass_left(team, scores, query, chosen);
-  if (team.rank() == 0) {
-    log_mass[rankings.cols] = left;
-    for (index_t t = rankings.cols; t-- > 0;) {
-      log_mass[t] = math::log_add_exp(log_mass[t + 1], scores(query, rankings(draw, t)));
-    }
-  }
-  team.barrier();
-}
-
-/// a_t ← Σ_{u ≤ t} a_u exp(L_t − L_u), t < `select`. The mass left never rises, so no factor exceeds 1: then
-/// Σ_{u ≤ t} a_u exp(s_j − L_u) = exp(s_j − L_t) a_t is a product that neither overflows nor divides by 0. One thread.
-template <class T>
-DRO_HOST_DEVICE void carry_forward(const T* log_mass, T* a, index_t select) {
-  for (index_t t = 1; t < select; ++t) a[t] += a[t - 1] * math::exp(log_mass[t] - log_mass[t - 1]);
-}
-
-/// log p of the ranking in row `draw`, whose documents are the ones flagged in `chosen`. The denominators are summed
-/// from the last pick backwards, adding only, so that nothing cancels. O(n) exp and K log.
-template <class T, class Team, class Rankings>
-DRO_HOST_DEVICE T plackett_luce_log_prob(Team& team, const matrix_view<const T>& scores, index_t query,
-                                         const Rankings& rankings, index_t draw, const document_t* chosen) {
-  T mass = log_mass_left(team, scores, query, chosen);
-  T total = T(0);
-  for (index_t t = rankings.cols; t-- > 0;) {
-    const T score = scores(query, rankings(draw, t));
-    if (score == minus_infinity<T>) return minus_infinity<T>;
-    mass = math::log_add_exp(mass, score);
-    total += score - mass;
-  }
-  return total;
-}
+/// Draws of a query that are worked on before the next ones are begun, so that scratch memory does not grow with their
+/// number: one a thread on the widest team of a warp.
+inline constexpr index_t draws_at_once = 32;
 
 template <class T>
 struct plackett_luce_draw_program {
@@ -126,50 +46,56 @@ struct plackett_luce_draw_program {
   random_source random;
   joint_noise noise;
 
-  // Keys [n], membership flags [n], random words [n rounded up to whole blocks].
+  // Masses and exact keys [n each], relative scores and random words or membership flags [n each], flags of draws; n
+  // rounded up to a multiple of 4.
   std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(scores.cols) * (sizeof(T) + sizeof(document_t)) +
-           static_cast<std::size_t>(blocks()) * sizeof(random_words);
+    return static_cast<std::size_t>(padded(scores.cols)) * (2 * sizeof(T) + sizeof(float) + sizeof(std::uint32_t)) +
+           static_cast<std::size_t>(draws_at_once) * sizeof(document_t);
   }
-  DRO_HOST_DEVICE index_t blocks() const { return (scores.cols + 3) / 4; }
+  [[nodiscard]] index_t width() const { return samples; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t n = scores.cols;
-    T* keys = team.template scratch<T>();
-    auto* chosen = team.template scratch<document_t>(static_cast<std::size_t>(n) * sizeof(T));
-    auto* words = team.template scratch<std::uint32_t>(static_cast<std::size_t>(n) * (sizeof(T) + sizeof(document_t)));
-    for (index_t sample = 0; sample < samples; ++sample) {
-      const index_t draw = query * samples + sample;
-      const noise_source source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample),
-                                noise};
-      // Words first, noise after: each loop vectorises alone, the two as one do not.
-      team.for_each(blocks(), [&](index_t block) {
-        const random_words four = source.words(static_cast<std::uint32_t>(block));
-        for (std::uint32_t k = 0; k < 4; ++k) words[4 * block + k] = four[k];
-      });
-      team.barrier();
-      team.for_each(n, [&](index_t j) {
-        keys[j] = scores(query, j) + noise::gumbel<T>(words[j]);
-        chosen[j] = 0;
-      });
-      team.barrier();
-      bool complete = true;
-      for (index_t t = 0; t < rankings.cols; ++t) {
-        const index_t best = team.arg_max(n, minus_infinity<T>, [&](index_t j) { return keys[j]; });
-        if (team.rank() == 0) {
-          rankings(draw, t) = best < n ? static_cast<document_t>(best) : no_document;
-          if (best < n) {
-            chosen[best] = 1;
-            keys[best] = minus_infinity<T>;
-          }
+    const auto size = static_cast<std::size_t>(padded(n));
+    T* mass = team.template scratch<T>();
+    T* keys = mass + padded(n);
+    float* relative = team.template scratch<float>(2 * size * sizeof(T));
+    auto* words = team.template scratch<std::uint32_t>(size * (2 * sizeof(T) + sizeof(float)));
+    auto* chosen = team.template scratch<document_t>(size * (2 * sizeof(T) + sizeof(float)));
+    document_t* pending = chosen + padded(n);
+
+    const relative_masses<T> masses(team, scores, rankings, query, mass);
+    // Relative to the log of all mass the largest keys are small, and small floats are the more exact ones.
+    const T shift = masses.largest + math::log(team.template sum<T>(n, [&](index_t j) { return mass[j]; }));
+    team.for_each(padded(n), [&](index_t j) {
+      relative[j] = j < n ? relative_score(scores(query, j), shift) : estimated_keys::none;
+    });
+    team.barrier();
+    const estimated_keys estimates(n, shift);
+    const auto source = [&](index_t sample) {
+      return noise_source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample), noise};
+    };
+    for (index_t begin = 0; begin < samples; begin += draws_at_once) {
+      const index_t count = samples - begin < draws_at_once ? samples - begin : draws_at_once;
+      const index_t first = query * samples + begin;
+      constexpr index_t together = draws_together<Team>;
+      team.for_each((count + together - 1) / together, [&](index_t tile) {
+        math::lanes<bool, together> certain = {};
+        const auto write = [&](index_t lane, index_t t, document_t j) {
+          if (tile * together + lane < count) rankings(first + tile * together + lane, t) = j;
+        };
+        if (n <= estimated_keys::most_documents) {
+          estimated_top_k(relative, n, estimates, source(begin + tile * together), rankings.cols, certain, write);
         }
-        complete = complete && best < n;
-        team.barrier();
-      }
-      const T total =
-          complete ? plackett_luce_log_prob(team, scores, query, rankings, draw, chosen) : minus_infinity<T>;
-      if (team.rank() == 0) log_prob(draw, 0) = total;
+        for (index_t lane = 0; lane < together; ++lane) {
+          if (tile * together + lane < count) pending[tile * together + lane] = certain[lane] ? 0 : 1;
+        }
+      });
+      for_each_pending(team, count, pending, [&](index_t i) {
+        exact_top_k(team, scores, query, source(begin + i), rankings, first + i, keys, words);
+      });
+      write_log_probs(team, masses, first, count, log_prob, pending, chosen);
     }
   }
 };
@@ -181,22 +107,28 @@ struct plackett_luce_log_prob_program {
   matrix_view<T> log_prob;
   grouping groups;
 
-  std::size_t scratch_bytes() const { return static_cast<std::size_t>(scores.cols) * sizeof(document_t); }
+  // Masses, membership flags [n each, rounded up to a multiple of 4], flags of draws.
+  std::size_t scratch_bytes() const {
+    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(document_t)) +
+           static_cast<std::size_t>(draws_at_once) * sizeof(document_t);
+  }
+  [[nodiscard]] index_t width() const { return groups.is_uniform() ? groups.per_query() : draws_at_once; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
-    document_t* chosen = team.template scratch<document_t>();
-    for (index_t i = 0; i < groups.size(query); ++i) {
-      const index_t draw = groups.begin(query) + i;
-      const bool valid = mark_chosen(team, rankings, draw, scores.cols, chosen);
-      const T total = valid ? plackett_luce_log_prob(team, scores, query, rankings, draw, chosen) : minus_infinity<T>;
-      if (team.rank() == 0) log_prob(draw, 0) = total;
+    const index_t size = padded(scores.cols);
+    auto* chosen = team.template scratch<document_t>(static_cast<std::size_t>(size) * sizeof(T));
+    const relative_masses<T> masses(team, scores, rankings, query, team.template scratch<T>());
+    for (index_t begin = 0; begin < groups.size(query); begin += draws_at_once) {
+      const index_t count = groups.size(query) - begin < draws_at_once ? groups.size(query) - begin : draws_at_once;
+      write_log_probs(team, masses, groups.begin(query) + begin, count, log_prob, chosen + size, chosen);
     }
   }
 };
 
-/// With L_t the log of the mass left before pick t and A_t = log Σ_{u ≤ t} exp(−L_u),
-/// ∂ log p / ∂ s_j = 1 − exp(s_j + A_t) if j is pick t, and −exp(s_j + A_{K−1}) if j is not picked.
+/// With B_t = Σ_{u ≤ t} 1 / M_u, M_u the mass left before pick u, ∂ log p / ∂ s_j = 1 − exp(s_j) B_t if j is pick t,
+/// and −exp(s_j) B_{K−1} if j is not picked. One thread makes the row of a draw; a document then adds up its column, in
+/// the order of the draws, so that no number depends on the team.
 template <class T>
 struct plackett_luce_gradient_program {
   matrix_view<const T> scores;
@@ -205,41 +137,117 @@ struct plackett_luce_gradient_program {
   matrix_view<T> gradient;  // [queries × n], added to
   grouping groups;
 
-  // L and then A [K], membership flags [n].
-  std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(rankings.cols) * sizeof(T) +
-           static_cast<std::size_t>(scores.cols) * sizeof(document_t);
+  /// Draws whose rows are in scratch memory at once: fewer where rows are long.
+  DRO_HOST_DEVICE index_t chunk() const {
+    constexpr index_t elements = 4096;
+    const index_t most = groups.is_uniform() && groups.per_query() < draws_at_once ? groups.per_query() : draws_at_once;
+    const index_t fit = elements / stride();
+    return fit < 1 ? 1 : fit < most ? fit : most;
   }
+  /// From one row to the next. Odd, since a GPU's scratch memory has a power of two of banks and the threads of a team
+  /// write to different rows at the same time.
+  DRO_HOST_DEVICE index_t stride() const { return scores.cols | 1; }
+
+  // Masses [n rounded up to a multiple of 4]; of each draw at once a row, M or B [K] and a flag; membership flags [n].
+  std::size_t scratch_bytes() const {
+    return static_cast<std::size_t>(padded(scores.cols) + chunk() * (stride() + rankings.cols)) * sizeof(T) +
+           static_cast<std::size_t>(chunk() + scores.cols) * sizeof(document_t);
+  }
+  [[nodiscard]] index_t width() const { return groups.is_uniform() ? groups.per_query() : draws_at_once; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t n = scores.cols;
     const index_t select = rankings.cols;
-    T* log_sum = team.template scratch<T>();
-    document_t* chosen = team.template scratch<document_t>(static_cast<std::size_t>(select) * sizeof(T));
-    for (index_t i = 0; i < groups.size(query); ++i) {
-      const T coefficient = coefficients(query, i);
-      const index_t draw = groups.begin(query) + i;
-      if (coefficient == T(0) || select == 0 || !mark_possible(team, scores, query, rankings, draw, chosen)) continue;
-      const T left = log_mass_left(team, scores, query, chosen);
-      if (team.rank() == 0) {
-        T mass = left;
-        for (index_t t = select; t-- > 0;) {
-          mass = math::log_add_exp(mass, scores(query, rankings(draw, t)));
-          log_sum[t] = -mass;
+    if (select == 0) return;
+    const index_t most = chunk();
+    T* mass = team.template scratch<T>();
+    T* rows = mass + padded(n);
+    T* sums = rows + most * stride();
+    auto* pending = reinterpret_cast<document_t*>(sums + most * select);
+    document_t* chosen = pending + most;
+
+    const relative_masses<T> masses(team, scores, rankings, query, mass);
+    for (index_t begin = 0; begin < groups.size(query); begin += most) {
+      const index_t count = groups.size(query) - begin < most ? groups.size(query) - begin : most;
+      const index_t first = groups.begin(query) + begin;
+      constexpr index_t together = draws_together<Team>;
+      team.for_each((count + together - 1) / together, [&](index_t tile) {
+        const drawn_tile<T, together> draws(masses, first + tile * together, count - tile * together);
+        for (index_t l = 0; l < together; ++l) {  // l known when compiled: nothing is indexed in a GPU's registers
+          if (l >= draws.size) break;
+          const index_t i = tile * together + l;
+          const T coefficient = draws.valid(l) ? coefficients(query, begin + i) : T(0);
+          pending[i] = make_row(draws, l, coefficient, sums + i * select, rows + i * stride()) ? 0 : 1;
         }
-        for (index_t t = 1; t < select; ++t) log_sum[t] = math::log_add_exp(log_sum[t], log_sum[t - 1]);
-        for (index_t t = 0; t < select; ++t) {
-          const document_t j = rankings(draw, t);
-          gradient(query, j) += coefficient * (T(1) - math::exp(scores(query, j) + log_sum[t]));
-        }
-      }
-      team.barrier();
-      team.for_each(n, [&](index_t j) {
-        if (chosen[j] == 0) gradient(query, j) -= coefficient * math::exp(scores(query, j) + log_sum[select - 1]);
       });
       team.barrier();
+      team.for_each(n, [&](index_t j) {
+        T sum = T(0);
+        for (index_t i = 0; i < count; ++i) sum += rows[i * stride() + j];
+        gradient(query, j) += sum;
+      });
+      for_each_pending(team, count, pending, [&](index_t i) {
+        add_in_log_space(team, query, first + i, coefficients(query, begin + i), sums, chosen);
+      });
     }
+  }
+
+ private:
+  /// Writes coefficient · ∂ log p / ∂ s of one draw to `row` [n]: zeros where the coefficient is 0 or a pick
+  /// impossible, and also where it returns false, since masses are too small to be divided by. `sum` [K] is scratch
+  /// memory.
+  template <index_t Lanes>
+  DRO_HOST_DEVICE static bool make_row(const drawn_tile<T, Lanes>& draws, index_t l, T coefficient, T* sum, T* row) {
+    const relative_masses<T>& q = *draws.query;
+    const index_t select = q.select();
+    bool possible = coefficient != T(0);
+    T left = draws.left[l];
+    for (index_t t = select; possible && t-- > 0;) {
+      const index_t j = draws.pick(l, t);
+      possible = q.score(j) != minus_infinity<T>;
+      sum[t] = left += q.mass[j];
+    }
+    const bool large_enough = !possible || sum[select - 1] >= least_mass<T>;
+    if (!possible || !large_enough) {
+      for (index_t j = 0; j < q.documents(); ++j) row[j] = T(0);
+      return large_enough;
+    }
+    T all = T(0);
+    for (index_t t = 0; t < select; ++t) sum[t] = all += T(1) / sum[t];
+    const T factor = -coefficient * all;
+    for (index_t j = 0; j < q.documents(); ++j) row[j] = factor * q.mass[j];
+    for (index_t t = 0; t < select; ++t) {
+      const index_t j = draws.pick(l, t);
+      row[j] = coefficient * (T(1) - q.mass[j] * sum[t]);
+    }
+    return true;
+  }
+
+  /// One draw with the whole team, by the logarithms of its masses. `log_sum` [K], `chosen` [n]: scratch memory.
+  template <class Team>
+  DRO_HOST_DEVICE void add_in_log_space(Team& team, index_t query, index_t draw, T coefficient, T* log_sum,
+                                        document_t* chosen) const {
+    const index_t select = rankings.cols;
+    mark_chosen(team, rankings, draw, scores.cols, chosen);
+    const T left = log_mass_left(team, scores, query, chosen);
+    if (team.rank() == 0) {
+      T mass = left;
+      for (index_t t = select; t-- > 0;) {
+        mass = math::log_add_exp(mass, scores(query, rankings(draw, t)));
+        log_sum[t] = -mass;
+      }
+      for (index_t t = 1; t < select; ++t) log_sum[t] = math::log_add_exp(log_sum[t], log_sum[t - 1]);
+      for (index_t t = 0; t < select; ++t) {
+        const document_t j = rankings(draw, t);
+        gradient(query, j) += coefficient * (T(1) - math::exp(scores(query, j) + log_sum[t]));
+      }
+    }
+    team.barrier();
+    team.for_each(scores.cols, [&](index_t j) {
+      if (chosen[j] == 0) gradient(query, j) -= coefficient * math::exp(scores(query, j) + log_sum[select - 1]);
+    });
+    team.barrier();
   }
 };
 
@@ -251,7 +259,7 @@ struct plackett_luce_gradient_program {
 /// bit-equal rankings if top_p = 1. log q of the draws is their log-probability under the distribution drawn from, see
 /// `sampling`. A query with fewer than K possible documents gets incomplete rankings of log-probability −inf.
 /// Throws option_error if samples or K do not fit, or for options that `sampling` does not take. Queues one program,
-/// two if τ ≠ 1: O(m (n K + n exp)) a query; truncated, O(n² + m K n exp).
+/// two if τ ≠ 1: O(n exp + m (n K + K log)) a query; truncated, O(n² + m K n exp).
 template <backend B, viewable<B> M>
 [[nodiscard]] auto draw_plackett_luce(B& b, const M& scores, const random_source& random, const draw_options& options,
                                       const sampling& how = {}) {
@@ -283,7 +291,8 @@ template <backend B, viewable<B> M>
 /// of range or repeated), that holds an impossible document or that `how` does not draw; NaN if a score is.
 /// `scores` [queries × documents], `rankings` [draws × K]. With `how` it is log q of rankings drawn with it; its noise
 /// has no say. Throws shape_error, and option_error for options that `sampling` does not take. Queues one program, two
-/// if τ ≠ 1: O(n exp + K log) a draw; truncated, O(n²) a query and O(K n exp) a draw.
+/// if τ ≠ 1: O(n exp) a query and O(n + K log) a draw, where masses are too small for T O(n exp + K log); truncated,
+/// O(n²) a query and O(K n exp) a draw.
 template <backend B, viewable<B> M, class T>
 void plackett_luce_log_prob(B& b, const M& scores, matrix_view<const document_t> rankings, const grouping& groups,
                             matrix_view<T> log_prob, const sampling& how = {}) {
@@ -304,7 +313,7 @@ void plackett_luce_log_prob(B& b, const M& scores, matrix_view<const document_t>
 
 /// Adds Σ_i c_i ∂ log p(z_i) / ∂ s to `gradient` [queries × documents], which may not alias `scores`. `coefficients`
 /// holds one value for each draw; a draw whose coefficient is 0, or that is impossible, is passed over. Throws
-/// shape_error. Queues one program: O(n exp + K log) a draw.
+/// shape_error. Queues one program: O(n exp) a query and O(n + K) a draw, O(n exp + K log) where masses are too small.
 template <backend B, viewable<B> M, viewable<B> C, class T>
 void accumulate_plackett_luce_gradient(B& b, const M& scores, matrix_view<const document_t> rankings,
                                        const grouping& groups, const C& coefficients, matrix_view<T> gradient) {

@@ -15,6 +15,7 @@
 /// with U the documents of S that are still to be taken: 2^K subsets in place of K! orders, and denominators that are
 /// only ever added up.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -119,6 +120,8 @@ struct set_log_prob_program {
     return 2 * (sizeof(T) << rankings.cols) + static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
 
+  [[nodiscard]] index_t width() const { return std::max(scores.cols, index_t{1} << rankings.cols); }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t subsets = index_t{1} << rankings.cols;
@@ -149,6 +152,8 @@ struct set_gradient_program {
   std::size_t scratch_bytes() const {
     return 3 * (sizeof(T) << rankings.cols) + static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
+
+  [[nodiscard]] index_t width() const { return std::max(scores.cols, index_t{1} << rankings.cols); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {

@@ -75,6 +75,7 @@ struct truncated_documents {
   /// Puts every document back.
   template <class Team>
   DRO_HOST_DEVICE void clear(Team& team) const {
+    team.barrier();
     team.for_each(scores.cols, [&](index_t place) { taken[place] = 0; });
     team.barrier();
   }
@@ -167,6 +168,7 @@ struct truncated_draw_program {
           documents.take(team, place);
         } else {
           total = documents.lowest;
+          team.barrier();
         }
       }
       if (team.rank() == 0) {

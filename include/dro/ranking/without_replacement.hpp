@@ -99,6 +99,7 @@ struct plackett_luce_children {
     team.for_each(length, [&](index_t u) { log_p[prefix[u]] = minus_infinity<T>; });
     team.barrier();
     const T mass = log_total(team, scores.cols, log_p);
+    team.barrier();
     team.for_each(scores.cols, [&](index_t j) { log_p[j] -= mass; });
     team.barrier();
     return mass;
@@ -302,6 +303,8 @@ struct without_replacement_program {
     return stochastic_beam<T, host_team, Children>::scratch_bytes(children.most_documents(), samples + 1,
                                                                   rankings.cols);
   }
+
+  [[nodiscard]] index_t width() const { return children.most_documents(); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {

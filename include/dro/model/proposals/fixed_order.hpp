@@ -21,6 +21,9 @@ namespace detail {
 
 struct first_documents_program {
   matrix_view<document_t> rankings;
+
+  [[nodiscard]] index_t width() const { return rankings.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t draw) const {
     team.for_each(rankings.cols, [&](index_t t) { rankings(draw, t) = static_cast<document_t>(t); });
@@ -33,6 +36,9 @@ struct is_first_documents_program {
 
   matrix_view<const document_t> rankings;
   matrix_view<T> log_prob;
+
+  [[nodiscard]] index_t width() const { return rankings.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t draw) const {
     const index_t others = team.template sum<index_t>(

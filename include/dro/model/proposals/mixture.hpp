@@ -34,6 +34,8 @@ struct choose_program {
   random_source random;
   std::uint64_t threshold;  // α 2^32
 
+  [[nodiscard]] index_t width() const { return chosen.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t draw) const {
     const std::uint32_t word = random_word(random.key(), static_cast<std::uint32_t>(draw / samples),
@@ -48,6 +50,8 @@ struct mix_program {
   matrix_view<const T> first, second;
   T log_alpha, log_rest;
   matrix_view<T> mixed;
+
+  [[nodiscard]] index_t width() const { return 1; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t draw) const {

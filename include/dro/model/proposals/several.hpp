@@ -39,17 +39,19 @@ enum class heuristic : std::uint8_t {
 namespace detail {
 
 /// Copies the draws of one proposal to where they stand among all: the query's samples are blocks of `block`, of which
-/// `width` from `offset` on belong to this proposal.
+/// `part` from `offset` on belong to this proposal.
 struct interleave_program {
   matrix_view<const document_t> own;
   matrix_view<document_t> all;
-  index_t own_samples, all_samples, block, offset, width;
+  index_t own_samples, all_samples, block, offset, part;
+
+  [[nodiscard]] index_t width() const { return all.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t draw) const {
     const index_t query = draw / own_samples;
     const index_t sample = draw % own_samples;
-    const index_t target = query * all_samples + sample / width * block + offset + sample % width;
+    const index_t target = query * all_samples + sample / part * block + offset + sample % part;
     team.for_each(all.cols, [&](index_t t) { all(target, t) = own(draw, t); });
   }
 };
@@ -65,6 +67,8 @@ struct share_program {
   T exponent;   // β
   T log_total;  // log m
   matrix_view<T> effective;
+
+  [[nodiscard]] index_t width() const { return 1; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t draw) const {

@@ -48,6 +48,9 @@ class plackett_luce_proposal {
 template <class T>
 struct flatten_program {
   matrix_view<T> scores;
+
+  [[nodiscard]] index_t width() const { return scores.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
     team.for_each(scores.cols, [&](index_t col) {

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_BACKEND_CUDA_PROGRAMS_COMMON_HPP
+#define DRO_BACKEND_CUDA_PROGRAMS_COMMON_HPP
+
+/// \file
+/// Row programs of which a unit made by dro_add_cuda_unit holds the kernels: those without a number type.
+/// X(program) is called for each.
+
+// One program a line.
+// clang-format off
+#define DRO_CUDA_COMMON_PROGRAMS(X) \
+  X(dro::detail::empty_program) \
+  X(dro::detail::fill_program<std::int32_t>) \
+  X(dro::detail::fill_program<std::uint32_t>) \
+  X(dro::detail::copy_program<std::int32_t>) \
+  X(dro::detail::copy_program<std::uint32_t>) \
+  X(dro::detail::advance_step_program) \
+  X(dro::detail::count_step_program) \
+  X(dro::detail::interleave_program) \
+  X(dro::detail::choose_program) \
+  X(dro::detail::first_documents_program) \
+  X(dro::detail::take_first_program<std::int32_t>) \
+  X(dro::detail::allocate_program) \
+  X(dro::detail::add_rows_program) \
+  X(dro::detail::add_statuses_program)
+// clang-format on
+
+#endif

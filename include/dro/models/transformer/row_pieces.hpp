@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_MODELS_TRANSFORMER_ROW_PIECES_HPP
+#define DRO_MODELS_TRANSFORMER_ROW_PIECES_HPP
+
+/// \file
+/// Rows taken a piece at a time, so that what is made of each of them fits into a workspace.
+
+#include <string>
+
+#include <dro/backend/matrix_view.hpp>
+#include <dro/config.hpp>
+#include <dro/error.hpp>
+
+namespace dro::models {
+
+/// Rows [first, first + count) of a matrix.
+template <class T>
+[[nodiscard]] constexpr matrix_view<T> rows_of(const matrix_view<T>& all, index_t first, index_t count) {
+  return {all.data + first * all.row_stride, count, all.cols, all.row_stride, all.col_stride};
+}
+
+/// Calls f(first, count) for pieces of `rows` rows, in their order, of which `cols` numbers each fit into `workspace`
+/// [elements × 1]. Throws shape_error, which begins with `who`, where not even one row fits.
+template <class T, class F>
+void for_each_row_piece(index_t rows, index_t cols, const matrix_view<T>& workspace, const char* who, F&& f) {
+  if (workspace.cols != 1 || workspace.row_stride != 1 || workspace.rows < cols) {
+    throw shape_error(std::string(who) + ": workspace is " + dro::detail::shape_text(workspace.rows, workspace.cols) +
+                      ", expected one column of at least " + std::to_string(cols));
+  }
+  const index_t most = cols > 0 ? workspace.rows / cols : rows;
+  for (index_t first = 0; first < rows; first += most) f(first, rows - first < most ? rows - first : most);
+}
+
+}  // namespace dro::models
+
+#endif

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_RANKING_MASSES_HPP
+#define DRO_RANKING_MASSES_HPP
+
+/// \file
+/// The masses left before each pick of a ranking, M_t = Σ exp(s_j) over the documents that no earlier pick took: of one
+/// draw by its logarithms, with the whole team, and of several draws at once as multiples of exp(largest score).
+///
+/// The second way takes n exponentials a query in place of n a draw. It is right wherever the least mass of a draw is
+/// not too small beside the query's largest document (`least_mass`); other draws go the first way.
+
+#include <cstdint>
+#include <limits>
+
+#include <dro/backend/matrix_view.hpp>
+#include <dro/config.hpp>
+#include <dro/math/binary_format.hpp>
+#include <dro/math/exp.hpp>
+#include <dro/math/lanes.hpp>
+#include <dro/math/log.hpp>
+#include <dro/math/log_sum_exp.hpp>
+#include <dro/ranking/gumbel_top_k.hpp>
+
+namespace dro::detail {
+
+/// A ranking whose membership flags stand in `chosen` [documents]; false if an entry is out of range or repeated.
+template <class Team>
+DRO_HOST_DEVICE bool mark_chosen(Team& team, const matrix_view<const document_t>& rankings, index_t draw,
+                                 index_t documents, document_t* chosen) {
+  team.barrier();
+  team.for_each(documents, [&](index_t j) { chosen[j] = 0; });
+  team.barrier();
+  const index_t wrong = team.template sum<index_t>(1, [&](index_t) {
+    index_t count = 0;
+    for (index_t t = 0; t < rankings.cols; ++t) {
+      const document_t j = rankings(draw, t);
+      if (j < 0 || j >= documents || chosen[j] != 0) {
+        ++count;
+      } else {
+        chosen[j] = 1;
+      }
+    }
+    return count;
+  });
+  team.barrier();
+  return wrong == 0;
+}
+
+/// log Σ exp(s_j) over the documents that are not chosen. −inf if there is none, NaN if one of them has NaN.
+template <class T, class Team>
+DRO_HOST_DEVICE T log_mass_left(Team& team, const matrix_view<const T>& scores, index_t query,
+                                const document_t* chosen) {
+  const index_t n = scores.cols;
+  const auto score = [&](index_t j) { return chosen[j] != 0 ? minus_infinity<T> : scores(query, j); };
+  const T largest = team.max(n, minus_infinity<T>, score);
+  const T shift = largest > minus_infinity<T> ? largest : T(0);  // max() passes over NaN, the sum does not
+  const T sum = team.template sum<T>(n, [&](index_t j) { return math::exp(score(j) - shift); });
+  return shift + math::log(sum);
+}
+
+/// Flags the documents of the ranking in row `draw` in `chosen` [documents]; false if it is not a ranking (an entry out
+/// of range or repeated) or holds an impossible document.
+template <class T, class Team>
+DRO_HOST_DEVICE bool mark_possible(Team& team, const matrix_view<const T>& scores, index_t query,
+                                   const matrix_view<const document_t>& rankings, index_t draw, document_t* chosen) {
+  bool possible = mark_chosen(team, rankings, draw, scores.cols, chosen);
+  for (index_t t = 0; possible && t < rankings.cols; ++t) {
+    possible = scores(query, rankings(draw, t)) != minus_infinity<T>;
+  }
+  return possible;
+}
+
+/// Writes L_t, the log of the mass left before pick t, to `log_mass` [K + 1] for t = 0 … K; L_K is the log of what no
+/// pick takes. The masses are summed from the last pick backwards, adding only. O(n) exp and K log.
+template <class T, class Team>
+DRO_HOST_DEVICE void log_masses_left(Team& team, const matrix_view<const T>& scores, index_t query,
+                                     const matrix_view<const document_t>& rankings, index_t draw,
+                                     const document_t* chosen, T* log_mass) {
+  const T left = log_mass_left(team, scores, query, chosen);
+  if (team.rank() == 0) {
+    log_mass[rankings.cols] = left;
+    for (index_t t = rankings.cols; t-- > 0;) {
+      log_mass[t] = math::log_add_exp(log_mass[t + 1], scores(query, rankings(draw, t)));
+    }
+  }
+  team.barrier();
+}
+
+/// a_t ← Σ_{u ≤ t} a_u exp(L_t − L_u), t < `select`. The mass left never rises, so no factor exceeds 1: then
+/// Σ_{u ≤ t} a_u exp(s_j − L_u) = exp(s_j − L_t) a_t is a product that neither overflows nor divides by 0. One thread.
+template <class T>
+DRO_HOST_DEVICE void carry_forward(const T* log_mass, T* a, index_t select) {
+  for (index_t t = 1; t < select; ++t) a[t] += a[t - 1] * math::exp(log_mass[t] - log_mass[t - 1]);
+}
+
+/// log p of the ranking in row `draw`, whose documents are the ones flagged in `chosen`. The denominators are summed
+/// from the last pick backwards, adding only, so that nothing cancels. O(n) exp and K log.
+template <class T, class Team, class Rankings>
+DRO_HOST_DEVICE T plackett_luce_log_prob(Team& team, const matrix_view<const T>& scores, index_t query,
+                                         const Rankings& rankings, index_t draw, const document_t* chosen) {
+  T mass = log_mass_left(team, scores, query, chosen);
+  T total = T(0);
+  for (index_t t = rankings.cols; t-- > 0;) {
+    const T score = scores(query, rankings(draw, t));
+    if (score == minus_infinity<T>) return minus_infinity<T>;
+    mass = math::log_add_exp(mass, score);
+    total += score - mass;
+  }
+  return total;
+}
+
+/// Masses below this are too close to where T underflows: 2^24 or more times the smallest normal number, so that what
+/// underflows in a sum of n documents is below n 2^-47 of it (float).
+template <class T>
+inline constexpr T least_mass = std::numeric_limits<T>::min() * T(1 << 26);
+
+/// The number of documents rounded up to a multiple of 4.
+[[nodiscard]] DRO_HOST_DEVICE constexpr index_t padded(index_t documents) { return (documents + 3) / 4 * 4; }
+
+/// Calls f(i) with the whole team for each i in [0, count) whose flag pending[i] is set. The flags may change
+/// afterwards.
+template <class Team, class F>
+DRO_HOST_DEVICE void for_each_pending(Team& team, index_t count, const document_t* pending, F f) {
+  team.barrier();
+  if (team.max(count, document_t{0}, [&](index_t i) { return pending[i]; }) != 0) {
+    for (index_t i = 0; i < count; ++i) {
+      if (pending[i] != 0) f(i);
+    }
+  }
+  team.barrier();
+}
+
+/// Rankings of one query and its documents' masses relative to the largest.
+template <class T>
+struct relative_masses {
+  matrix_view<const T> scores;  // [queries × n]
+  matrix_view<const document_t> rankings;
+  index_t query;
+  const T* mass;  // [n, then zeros up to a multiple of 4] exp(s_j − largest)
+  T largest;      // 0 where there is none
+
+  /// Computes the masses into `memory` [n rounded up to a multiple of 4]. n exp.
+  template <class Team>
+  DRO_HOST_DEVICE relative_masses(Team& team, const matrix_view<const T>& s, const matrix_view<const document_t>& z,
+                                  index_t q, T* memory)
+      : scores(s), rankings(z), query(q), mass(memory) {
+    const index_t n = scores.cols;
+    largest = team.max(n, minus_infinity<T>, [&](index_t j) { return scores(query, j); });
+    if (!(largest > minus_infinity<T>)) largest = T(0);
+    team.for_each(n, [&](index_t j) { memory[j] = scores(query, j); });  // apart: the loop of exp is then vector code
+    team.barrier();
+    const T shift = largest;
+    team.for_each(n, [memory, shift](index_t j) { memory[j] = math::exp(memory[j] - shift); });
+    team.for_each(padded(n) - n, [&](index_t j) { memory[n + j] = T(0); });
+    team.barrier();
+  }
+
+  DRO_HOST_DEVICE index_t documents() const { return scores.cols; }
+  DRO_HOST_DEVICE index_t select() const { return rankings.cols; }
+  DRO_HOST_DEVICE T score(index_t j) const { return scores(query, j); }
+};
+
+/// `Lanes` draws of one query side by side, and the masses of what they do not pick. For one thread.
+template <class T, index_t Lanes>
+struct drawn_tile {
+  const relative_masses<T>* query;
+  index_t size;  // of the lanes those that hold a draw; the others repeat the last one
+  math::lanes<const document_t*, Lanes> picks;
+  math::lanes<std::uint32_t, Lanes> faults = {};  // 0 for a ranking: all entries in range, none repeated
+  math::lanes<T, Lanes> left;                     // Σ mass over what is not picked
+
+  /// Draws first … first + min(count, Lanes) − 1, count ≥ 1. Adds only, so that nothing cancels, in an order that
+  /// depends on the number of documents alone. O(n + n K / 32) a draw.
+  DRO_HOST_DEVICE drawn_tile(const relative_masses<T>& q, index_t first, index_t count)
+      : query(&q), size(count < Lanes ? count : Lanes) {
+    for (index_t l = 0; l < Lanes; ++l) picks[l] = &q.rankings(first + (l < size ? l : size - 1), 0);
+    using word = typename math::detail::binary_format<T>::word;
+    constexpr index_t width = 32;  // documents whose membership one word holds
+    math::lanes<T, Lanes> partial[4] = {};
+    for (index_t begin = 0; begin < q.documents(); begin += width) {
+      math::lanes<std::uint32_t, Lanes> taken = {};
+      for (index_t t = 0; t < q.select(); ++t) {
+        for (index_t l = 0; l < Lanes; ++l) {
+          const auto j = static_cast<std::uint32_t>(entry(l, t));
+          const std::uint32_t place = j - static_cast<std::uint32_t>(begin);
+          const std::uint32_t bit = (place < width ? 1U : 0U) << (place % width);
+          faults[l] |= (taken[l] & bit) | (j < static_cast<std::uint32_t>(q.documents()) ? 0U : 1U);
+          taken[l] |= bit;
+        }
+      }
+      const index_t end = begin + width < padded(q.documents()) ? begin + width : padded(q.documents());
+      for (index_t j = begin; j < end; j += 4) {
+        for (index_t k = 0; k < 4; ++k) {
+          const T own = q.mass[j + k];
+          const auto place = static_cast<std::uint32_t>(j + k - begin);
+          for (index_t l = 0; l < Lanes; ++l) {
+            const word is_taken = word{0} - (taken[l] >> place & 1U);
+            partial[k][l] += math::detail::select(is_taken, T(0), own);
+          }
+        }
+      }
+    }
+    for (index_t l = 0; l < Lanes; ++l) left[l] = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
+  }
+
+  DRO_HOST_DEVICE bool valid(index_t l) const { return faults[l] == 0; }
+  /// Pick t of lane l, document 0 in place of one that does not exist.
+  DRO_HOST_DEVICE index_t pick(index_t l, index_t t) const {
+    const document_t j = entry(l, t);
+    return static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(query->documents()) ? j : 0;
+  }
+
+ private:
+  DRO_HOST_DEVICE document_t entry(index_t l, index_t t) const { return picks[l][t * query->rankings.col_stride]; }
+};
+
+/// Writes log p of the draws first … first + count − 1 to `log_prob`, with the whole team; −inf for what is no ranking.
+/// Σ_t (s_{z_t} − largest − log M_t), M_t summed from the last pick backwards. `pending` [count] and `chosen`
+/// [documents] are scratch memory. O(n + K log) a draw, O(n exp + K log) where the least mass is too small.
+template <class T, class Team>
+DRO_HOST_DEVICE void write_log_probs(Team& team, const relative_masses<T>& q, index_t first, index_t count,
+                                     const matrix_view<T>& log_prob, document_t* pending, document_t* chosen) {
+  constexpr index_t together = draws_together<Team>;
+  team.for_each((count + together - 1) / together, [&](index_t tile) {
+    const index_t begin = tile * together;
+    const drawn_tile<T, together> draws(q, first + begin, count - begin);
+    math::lanes<T, together> left = draws.left;
+    math::lanes<T, together> total = {};
+    math::lanes<T, together> least = {};
+    for (index_t t = q.documents() > 0 ? q.select() : 0; t-- > 0;) {
+      math::lanes<T, together> score;
+      math::lanes<T, together> own;
+      for (index_t l = 0; l < together; ++l) {
+        const index_t j = draws.pick(l, t);
+        score[l] = q.score(j) - q.largest;
+        own[l] = q.mass[j];
+      }
+      for (index_t l = 0; l < together; ++l) {
+        left[l] += own[l];
+        total[l] += score[l] - math::log(left[l]);
+      }
+      if (t == q.select() - 1) least = left;
+    }
+    for (index_t l = 0; l < together; ++l) {
+      if (l >= draws.size) break;
+      log_prob(first + begin + l, 0) = draws.valid(l) ? total[l] : minus_infinity<T>;
+      pending[begin + l] = draws.valid(l) && q.select() > 0 && !(least[l] >= least_mass<T>) ? 1 : 0;
+    }
+  });
+  for_each_pending(team, count, pending, [&](index_t i) {
+    mark_chosen(team, q.rankings, first + i, q.documents(), chosen);
+    const T total = plackett_luce_log_prob(team, q.scores, q.query, q.rankings, first + i, chosen);
+    if (team.rank() == 0) log_prob(first + i, 0) = total;
+  });
+}
+
+}  // namespace dro::detail
+
+#endif

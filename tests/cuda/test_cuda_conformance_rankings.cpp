@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dro/backend/cuda.hpp>
+#include <dro/testing/conformance.hpp>
+
+#include "cuda/devices.hpp"
+
+DRO_CUDA_CONFORMANCE("draws", check_draws);
+DRO_CUDA_CONFORMANCE("proposals", check_proposals);
