@@ -20,7 +20,7 @@ constexpr device_limits device{132, 2048, 228 * 1024, 1024, 227 * 1024};
 constexpr kernel_limits kernel{1024, 227 * 1024 - 384};
 
 row_plan plan(index_t rows, index_t width, std::size_t scratch = 0) {
-  return plan_rows(device, kernel, rows, width, scratch);
+  return plan_rows(device, kernel, rows, width, [=](int) { return scratch; });
 }
 
 }  // namespace
@@ -33,7 +33,7 @@ TEST_CASE("every plan can be launched and covers its rows") {
           CAPTURE(rows);
           CAPTURE(width);
           CAPTURE(scratch);
-          const row_plan p = plan_rows(device, k, rows, width, scratch);
+          const row_plan p = plan_rows(device, k, rows, width, [=](int) { return scratch; });
           REQUIRE(p.grid >= 1);
           REQUIRE(p.block % 32 == 0);
           REQUIRE(p.block <= k.threads);
@@ -71,7 +71,8 @@ TEST_CASE("a few wide rows take a block each") {
   CHECK(plan(1, 65536).team == 1024);
   CHECK(plan(264, 65536).team == 1024);  // two for each multiprocessor
   CHECK(plan(265, 65536).team == 32);
-  CHECK(plan_rows(device, {768, 0}, 1, 65536, 0).team == 512);  // a kernel with many registers
+  CHECK(plan_rows(device, {768, 0}, 1, 65536, [](int) { return std::size_t{0}; }).team ==
+        512);  // a kernel with many registers
 }
 
 TEST_CASE("where rows are many, few threads are left without an item") {

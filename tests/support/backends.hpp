@@ -17,13 +17,12 @@
 
 namespace test {
 
-/// A user's tensor: every element has three neighbours of padding in its row, and rows have padding of their own. A
-/// single column lies without gaps, as the offsets of ragged lists of draws must.
+/// A user's tensor: every element has three neighbours of padding in its row, and rows have padding of their own.
 template <class T>
 struct sparse_tensor {
   dro::index_t rows = 0, cols = 0;
   std::vector<T> memory;
-  [[nodiscard]] dro::index_t pitch() const { return cols == 1 ? 1 : 4 * cols + 5; }
+  [[nodiscard]] dro::index_t pitch() const { return 4 * cols + 5; }
 };
 
 /// A backend of the user's own, on two threads.

@@ -117,7 +117,7 @@ TEST_CASE_TEMPLATE("calibration of one sample, of no sample and of no query", S,
   typename S::backend b;
   const auto starts = write(b, test::column<std::int32_t>({0, 1, 1}));
   const auto likelihood = write(b, test::column<T>({-20000}));
-  const auto groups = dro::grouping::ragged(std::as_const(b).view(starts).data, 2, 1);
+  const auto groups = dro::grouping::ragged(std::as_const(b).view(starts), 1);
   const auto w =
       dro::calibrate(b, dro::on_policy(b, likelihood, groups), by::truncate{}, by::pareto_smooth{}, by::temper{1});
   CHECK(read(b, w.used.normalised)(0, 0) == 1);

@@ -232,7 +232,7 @@ TEST_CASE_TEMPLATE("ragged: a query with too few samples is degenerate, the othe
   typename S::backend b;
   const auto offsets = write(b, test::column(std::vector<std::int32_t>{0, 1, 3, 3}));
   const auto likelihood = write(b, test::column(std::vector<T>{-1, -2, -4}));
-  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets).data, 3, 3);
+  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets), 3);
   const auto c = coefficients_of<dro::expected_log_likelihood<>>(b, dro::on_policy(b, likelihood, groups));
   CHECK(c.state(0) == status::degenerate);
   CHECK(c.state(1) == status::ok);

@@ -122,11 +122,14 @@ struct no_subnormals : dro::host_backend {
   no_subnormals() : dro::host_backend(1) {}
   template <class T>
   void write(const T* source, matrix_view<T> target) const {
-    std::vector<T> copy(source, source + target.rows * target.cols);
+    dro::host_backend::write(source, target);
     if constexpr (std::is_floating_point_v<T>) {
-      for (T& v : copy) v = v < std::numeric_limits<T>::min() && v > T(0) ? T(0) : v;
+      for (index_t r = 0; r < target.rows; ++r) {
+        for (index_t c = 0; c < target.cols; ++c) {
+          if (target(r, c) > T(0) && target(r, c) < std::numeric_limits<T>::min()) target(r, c) = T(0);
+        }
+      }
     }
-    dro::host_backend::write(copy.data(), target);
   }
 };
 

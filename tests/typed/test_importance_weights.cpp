@@ -150,7 +150,7 @@ TEST_CASE_TEMPLATE("a ragged list is weighed query by query", S, DRO_TEST_SETTIN
   const auto offsets = write(b, test::column(starts));
   const auto log_likelihood = test::random_matrix<T>(13, 1, -16, 0, 5);
   const auto likelihood = write(b, log_likelihood);
-  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets).data, 4, 13);
+  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets), 13);
   const auto w = weigh(b, dro::on_policy(b, likelihood, groups));
   for (const index_t q : {0, 2, 3}) {
     const auto begin = starts[static_cast<std::size_t>(q)];

@@ -83,7 +83,7 @@ TEST_CASE_TEMPLATE("log-probabilities and gradients of a ragged list agree with 
   const auto offsets = write(b, test::column(starts));
   const auto rankings = write(b, test::ranking_matrix(list));
   const auto coefficients = write(b, test::matrix<T>(8, 1, weights));
-  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets).data, queries, 8);
+  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets), 8);
   auto log_prob = b.template make<T>(8, 1);
   auto gradient = dro::make_filled<T>(b, queries, documents, T(0.5));  // added to, not overwritten
   dro::plackett_luce_log_prob(b, on_backend, std::as_const(b).view(rankings), groups, b.view(log_prob));

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -14,6 +15,11 @@ using dro::index_t;
 
 static_assert(std::is_trivially_copyable_v<grouping>);
 static_assert(std::is_trivially_copyable_v<dro::grouped_view<const float>>);
+
+template <std::size_t Count>
+grouping ragged(const std::int32_t (&offsets)[Count], index_t total) {
+  return grouping::ragged({offsets, Count, 1, 1, 1}, total);
+}
 
 }  // namespace
 
@@ -36,7 +42,7 @@ TEST_CASE("uniform groups") {
 
 TEST_CASE("ragged groups") {
   const std::int32_t offsets[] = {0, 2, 2, 7};
-  const auto g = grouping::ragged(offsets, 3, 7);
+  const auto g = ragged(offsets, 7);
   CHECK_FALSE(g.is_uniform());
   CHECK(g.queries() == 3);
   CHECK(g.total() == 7);
@@ -46,10 +52,23 @@ TEST_CASE("ragged groups") {
   CHECK(g.size(2) == 5);
 }
 
+TEST_CASE("offsets may lie apart") {
+  const std::int32_t memory[] = {0, -9, -9, 2, -9, -9, 2, -9, -9, 7};
+  const auto g = grouping::ragged({memory, 4, 1, 3, 1}, 7);
+  CHECK(g.queries() == 3);
+  for (index_t q = 0; q < 3; ++q) {
+    CHECK(g.begin(q) == memory[3 * q]);
+    CHECK(g.size(q) == memory[3 * q + 3] - memory[3 * q]);
+    CHECK(g.offsets()(q + 1, 0) == memory[3 * q + 3]);
+  }
+  CHECK(g.offsets().rows == 4);
+  CHECK(grouping::uniform(2, 2).offsets().rows == 0);
+}
+
 TEST_CASE("the mean size is rounded up") {
   const std::int32_t offsets[] = {0, 4, 4, 7};
   CHECK(grouping::uniform(4, 3).mean_size() == 3);
-  CHECK(grouping::ragged(offsets, 3, 7).mean_size() == 3);
+  CHECK(ragged(offsets, 7).mean_size() == 3);
   CHECK(grouping::uniform(5, 0).mean_size() == 0);
   CHECK(grouping::uniform(0, 3).mean_size() == 0);
 }
@@ -73,12 +92,12 @@ TEST_CASE("a grouped view walks flat lists and tables, whatever their strides") 
     }
   }
   const std::int32_t offsets[] = {0, 2, 2, 7};
-  const dro::grouped_view<int> ragged({values.data(), 7, 1, 5, 1}, grouping::ragged(offsets, 3, 7), "x");
-  CHECK(ragged(0, 1) == 5);
-  CHECK(ragged(2, 0) == 10);
-  CHECK(ragged(2, 4) == 30);
-  CHECK(ragged.size(2) == 5);
-  ragged(2, 4) = -1;
+  const dro::grouped_view<int> list({values.data(), 7, 1, 5, 1}, ragged(offsets, 7), "x");
+  CHECK(list(0, 1) == 5);
+  CHECK(list(2, 0) == 10);
+  CHECK(list(2, 4) == 30);
+  CHECK(list.size(2) == 5);
+  list(2, 4) = -1;
   CHECK(values[30] == -1);
 }
 
@@ -102,6 +121,6 @@ TEST_CASE("other shapes are refused by name") {
                        dro::shape_error);
   CHECK_THROWS_AS(view({values, 1, 12, 12, 1}, uniform, "log_q"), dro::shape_error);
   const std::int32_t offsets[] = {0, 2, 4};
-  CHECK_THROWS_WITH_AS(view({values, 2, 2, 2, 1}, grouping::ragged(offsets, 2, 4), "weights"),
+  CHECK_THROWS_WITH_AS(view({values, 2, 2, 2, 1}, ragged(offsets, 4), "weights"),
                        "weights is [2 × 2], expected [4 × 1]", dro::shape_error);
 }

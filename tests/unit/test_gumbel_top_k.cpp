@@ -129,11 +129,13 @@ estimated by_estimates(const std::vector<T>& scores, std::uint32_t query, index_
   result.certain.resize(static_cast<std::size_t>(samples));
   for (index_t first = 0; first < samples; first += Lanes) {
     dro::math::lanes<bool, Lanes> certain{};
-    dro::detail::estimated_top_k(
-        relative.data(), n, keys, noise_source{key, query, static_cast<std::uint32_t>(first), joint}, select, certain,
-        [&](index_t l, index_t t, document_t j) {
-          result.rankings[static_cast<std::size_t>(first + l)][static_cast<std::size_t>(t)] = j;
-        });
+    dro::detail::with_slots(select, joint, [&](auto slots, auto is_joint) {
+      dro::detail::estimated_top_k<decltype(slots)::value, decltype(is_joint)::value>(
+          relative.data(), n, keys, noise_source{key, query, static_cast<std::uint32_t>(first), joint}, select, certain,
+          [&](index_t l, index_t t, document_t j) {
+            result.rankings[static_cast<std::size_t>(first + l)][static_cast<std::size_t>(t)] = j;
+          });
+    });
     for (index_t l = 0; l < Lanes; ++l) result.certain[static_cast<std::size_t>(first + l)] = certain[l];
   }
   return result;
@@ -216,13 +218,13 @@ TEST_CASE("lanes of Philox and of a noise source are the blocks of their samples
   for (const joint_noise& joint :
        {joint_noise{}, joint_noise{noise_kind::antithetic}, joint_noise{noise_kind::latin_hypercube, 4}}) {
     const noise_source first{key, 3, 16, joint};
-    first.words(5, out);
+    first.words<true>(5, out);
     for (std::uint32_t l = 0; l < 8; ++l) {
       const auto words = noise_source{key, 3, 16 + l, joint}.words(5);
       for (std::size_t k = 0; k < 4; ++k) CHECK(out[k][static_cast<index_t>(l)] == words[k]);
     }
     dro::math::lanes<std::uint32_t, 1> alone[4];
-    first.words(5, alone);
+    first.words<true>(5, alone);
     for (std::size_t k = 0; k < 4; ++k) CHECK(alone[k][0] == out[k][0]);
   }
 }

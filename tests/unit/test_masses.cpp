@@ -59,7 +59,7 @@ TEST_CASE_TEMPLATE("log p and gradient agree with the definition however far the
       const auto rankings = test::ranking_matrix(list);
       auto coefficients = test::random_matrix<T>(48, 1, -1, 1, 53);
       coefficients(7, 0) = 0;
-      const auto groups = dro::grouping::ragged(starts.data(), 3, 48);
+      const auto groups = dro::grouping::ragged({starts.data(), 4, 1, 1, 1}, 48);
       const auto z = std::as_const(b).view(rankings);
       dro::host_matrix<T> log_prob(48, 1);
       dro::host_matrix<T> gradient(3, n);

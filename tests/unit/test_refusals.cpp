@@ -48,7 +48,9 @@ TEST_CASE("values that do not fill a matrix") {
 
 TEST_CASE("ragged draws without offsets, or with offsets in a row") {
   backend b(1);
-  CHECK_THROWS_AS(static_cast<void>(dro::grouping::ragged(nullptr, 2, 4)), dro::shape_error);
+  CHECK_THROWS_WITH_AS(static_cast<void>(dro::grouping::ragged({}, 4)),
+                       "grouping: ragged by offsets [0 × 0] over 4 draws, expected one column of queries + 1",
+                       dro::shape_error);
   using draws = dro::draws<backend, double>;
   const auto make = [&](dro::host_matrix<std::int32_t> offsets) {
     return draws(b, dro::host_matrix<dro::document_t>(4, 2), dro::host_matrix<double>(4, 1), std::move(offsets));

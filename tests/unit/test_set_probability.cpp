@@ -197,7 +197,7 @@ TEST_CASE("float and the deferred backend: several queries, ragged, nothing read
   const auto rankings = dro::write(b, test::ranking_matrix(list));
   const auto coefficients = dro::write(b, test::column(c));
   const std::vector<std::int32_t> offsets = {0, 1, 3};
-  const auto groups = dro::grouping::ragged(offsets.data(), 2, 3);
+  const auto groups = dro::grouping::ragged({offsets.data(), 3, 1, 1, 1}, 3);
   auto p = b.make<float>(3, 1);
   auto g = dro::make_filled<float>(b, 2, 5, 1.0F);
   const auto z = std::as_const(b).view(rankings);

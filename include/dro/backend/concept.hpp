@@ -6,6 +6,7 @@
 /// What a backend is: the place where matrices live and where row programs run.
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -53,12 +54,16 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 ///
 /// A program keeps to what team.hpp says of teams, and may state
 ///
-///     std::size_t scratch_bytes() const;   // the memory each of its rows may take from the team
+///     std::size_t scratch_bytes() const;   // the memory each of its rows may take from the team, or
+///     template <class Team> std::size_t scratch_bytes(index_t threads) const;      // from a Team of so many threads
 ///     index_t width() const;               // items in the widest loop of a row, or what is typical if rows differ
 ///
 /// A GPU chooses by the width how many threads share a row, one for a width of 1 or less; without it a row is taken by
-/// 32 threads. It changes no result but the order of sums. Both are called on the host.
-/// A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see docs/backends.md.
+/// 32 threads. `static constexpr bool often_alone = true` says that one thread a row is best wherever there are rows
+/// enough, and has a GPU's compiler make a kernel for just that; `scratch_word = 4` that nothing larger than that lies
+/// in scratch memory, 8 bytes being assumed. None of it changes a result but the order of sums. The functions are
+/// called on the host. A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see
+/// docs/backends.md.
 template <class B>
 concept backend = detail::backend_of<B, float> && detail::backend_of<B, double> &&
     detail::backend_of<B, std::int32_t> && detail::backend_of<B, std::uint32_t> && requires(B& b, index_t n) {
@@ -70,6 +75,22 @@ concept backend = detail::backend_of<B, float> && detail::backend_of<B, double> 
 /// program may call ordinary C++ functions. States `static constexpr bool runs_on_host = true`.
 template <class B>
 concept host_executed = backend<B> && B::runs_on_host;
+
+namespace detail {
+
+/// Bytes of scratch memory that a row of `program` takes from a Team of so many threads.
+template <class Team, class Program>
+[[nodiscard]] std::size_t scratch_bytes_of(const Program& program, [[maybe_unused]] index_t threads) {
+  if constexpr (requires { program.template scratch_bytes<Team>(threads); }) {
+    return program.template scratch_bytes<Team>(threads);
+  } else if constexpr (requires { program.scratch_bytes(); }) {
+    return program.scratch_bytes();
+  } else {
+    return 0;
+  }
+}
+
+}  // namespace detail
 
 namespace detail {
 

@@ -16,8 +16,8 @@
 namespace dro {
 
 /// Says which of `total` consecutive draws belong to which query. Uniform: each query has `per_query` of them. Ragged:
-/// query q has the draws offsets[q] to offsets[q + 1] − 1, where `offsets` lives in the backend's memory and outlives
-/// the grouping. Trivially copyable.
+/// query q has the draws offsets(q, 0) to offsets(q + 1, 0) − 1; the column `offsets` lies in the backend's memory and
+/// outlives the grouping. Trivially copyable.
 class grouping {
  public:
   constexpr grouping() = default;
@@ -34,17 +34,18 @@ class grouping {
     return g;
   }
 
-  /// Query q has offsets[q + 1] − offsets[q] draws; `offsets` [queries + 1] ascends from 0 to `total`.
-  [[nodiscard]] static grouping ragged(const std::int32_t* offsets, index_t queries, index_t total) {
-    if (offsets == nullptr || queries < 0 || total < 0) {
-      throw shape_error("grouping: ragged over " + std::to_string(queries) + " queries and " + std::to_string(total) +
-                        " draws");
+  /// Query q has offsets(q + 1, 0) − offsets(q, 0) draws; `offsets` [queries + 1 × 1] ascends from 0 to `total`, which
+  /// is not checked: it may not be known on the host.
+  [[nodiscard]] static grouping ragged(const matrix_view<const std::int32_t>& offsets, index_t total) {
+    if (offsets.data == nullptr || offsets.rows < 1 || offsets.cols != 1 || total < 0) {
+      throw shape_error("grouping: ragged by offsets " + detail::shape_text(offsets.rows, offsets.cols) + " over " +
+                        std::to_string(total) + " draws, expected one column of queries + 1");
     }
     grouping g;
-    g.queries_ = queries;
+    g.queries_ = offsets.rows - 1;
     g.total_ = total;
-    g.per_query_ = -1;
-    g.offsets_ = offsets;
+    g.offsets_ = offsets.data;
+    g.offsets_stride_ = offsets.row_stride;
     return g;
   }
 
@@ -55,22 +56,37 @@ class grouping {
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t per_query() const { return per_query_; }
   /// Draws of a query on average, rounded up; 0 without queries.
   [[nodiscard]] constexpr index_t mean_size() const { return queries_ > 0 ? (total_ + queries_ - 1) / queries_ : 0; }
-  /// Of a ragged grouping, [queries + 1] in the backend's memory; nullptr for a uniform one.
-  [[nodiscard]] constexpr const std::int32_t* offsets() const { return offsets_; }
+  /// Of a ragged grouping, [queries + 1 × 1] in the backend's memory; of a uniform one, a view of nothing.
+  [[nodiscard]] constexpr matrix_view<const std::int32_t> offsets() const {
+    if (is_uniform()) return {};
+    return {offsets_, queries_ + 1, 1, offsets_stride_, 1};
+  }
   /// Number of the first draw of query `q`.
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t begin(index_t q) const {
-    return offsets_ == nullptr ? q * per_query_ : offsets_[q];
+    return offsets_ == nullptr ? q * per_query_ : offsets_[q * offsets_stride_];
   }
   /// Number of draws of query `q`.
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t size(index_t q) const {
-    return offsets_ == nullptr ? per_query_ : offsets_[q + 1] - offsets_[q];
+    return offsets_ == nullptr ? per_query_ : begin(q + 1) - begin(q);
   }
 
  private:
   index_t queries_ = 0;
   index_t total_ = 0;
-  index_t per_query_ = 0;
+  index_t per_query_ = 0;  // of a uniform grouping
   const std::int32_t* offsets_ = nullptr;
+  index_t offsets_stride_ = 0;
+};
+
+/// One value for each draw of one query: `values[i]` is that of the i-th draw.
+template <class T>
+struct row_view {
+  T* data = nullptr;
+  index_t stride = 1;
+
+  [[nodiscard]] DRO_HOST_DEVICE constexpr T& operator[](index_t i) const { return data[i * stride]; }
+  /// False for a view of nothing.
+  [[nodiscard]] DRO_HOST_DEVICE constexpr explicit operator bool() const { return data != nullptr; }
 };
 
 /// One value for each draw, seen query by query: `values(q, i)` is the value of the i-th draw of query q. The matrix
@@ -97,7 +113,11 @@ class grouped_view {
   }
 
   [[nodiscard]] DRO_HOST_DEVICE constexpr T& operator()(index_t q, index_t i) const {
-    return data_[(table_ ? q * query_stride_ : groups_.begin(q) * sample_stride_) + i * sample_stride_];
+    return data_[first(q) + i * sample_stride_];
+  }
+  /// Those of query q: what a loop over its draws takes once; of a view of nothing, a view of nothing.
+  [[nodiscard]] DRO_HOST_DEVICE constexpr row_view<T> row(index_t q) const {
+    return {data_ == nullptr ? data_ : data_ + first(q), sample_stride_};
   }
   [[nodiscard]] DRO_HOST_DEVICE constexpr index_t size(index_t q) const { return groups_.size(q); }
   [[nodiscard]] constexpr const grouping& groups() const { return groups_; }
@@ -105,6 +125,10 @@ class grouped_view {
   [[nodiscard]] DRO_HOST_DEVICE constexpr explicit operator bool() const { return data_ != nullptr; }
 
  private:
+  [[nodiscard]] DRO_HOST_DEVICE constexpr index_t first(index_t q) const {
+    return table_ ? q * query_stride_ : groups_.begin(q) * sample_stride_;
+  }
+
   T* data_ = nullptr;
   grouping groups_;
   index_t query_stride_ = 0;

@@ -39,8 +39,7 @@ class host_base {
   /// Calls program(team, row) for each row in [0, rows).
   template <class Program>
   void run(index_t rows, const Program& program) const {
-    std::size_t scratch_bytes = 0;
-    if constexpr (requires { program.scratch_bytes(); }) scratch_bytes = program.scratch_bytes();
+    const std::size_t scratch_bytes = detail::scratch_bytes_of<host_team>(program, 1);
     pool_.for_ranges(rows, [&](index_t begin, index_t end) {
       std::vector<std::max_align_t> scratch((scratch_bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
       host_team team(reinterpret_cast<std::byte*>(scratch.data()));

@@ -32,7 +32,9 @@ inline constexpr std::size_t register_bytes = 16;
 #endif
 
 /// Rows [row, row + Rows) of one panel: sum[r][j] = Σ_p A(row + r, p) panel[p][j], summed from the left. Vector types
-/// of the compiler (g++ and clang have the same): from loops over arrays g++ 12 makes code a fifth as fast at -O3.
+/// of the compiler (g++ and clang have the same): from loops over arrays g++ 12 makes code a fifth as fast at -O3. At
+/// -O2 g++ leaves short loops as they are, and then the sums lie in memory: hence the pragmas, of which nvcc would
+/// warn.
 template <index_t Rows, class T>
 void multiply_panel_rows(T alpha, const matrix_view<const T>& a, index_t row, const T* panel, T beta,
                          const matrix_view<T>& c) {
@@ -41,8 +43,14 @@ void multiply_panel_rows(T alpha, const matrix_view<const T>& a, index_t row, co
   constexpr index_t lanes = register_bytes / sizeof(T);
   vector sum[std::size_t{Rows}][std::size_t{width / lanes}] = {};
   for (index_t p = 0; p < a.cols; ++p, panel += width) {
+#if !defined(__CUDACC__)
+#pragma GCC unroll 4
+#endif
     for (index_t r = 0; r < Rows; ++r) {
       const T factor = a(row + r, p);
+#if !defined(__CUDACC__)
+#pragma GCC unroll 4
+#endif
       for (index_t v = 0; v < width / lanes; ++v) {
         vector part;
         std::memcpy(&part, panel + v * lanes, sizeof(part));

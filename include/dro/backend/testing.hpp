@@ -211,8 +211,12 @@ class concurrent_team {
     const index_t first = begin_call(kind::sum, n);
     T partial{};
     for (index_t i = first; i < n; i += size_) partial += f(i);
+    using part = detail::summand<T>;
     T total{};
-    exchange<std::memory_order_relaxed>(partial, [&](index_t, T other) { total += other; });
+    for (int k = 0; k < part::size; ++k) {
+      exchange<std::memory_order_relaxed>(part::at(partial, k),
+                                          [&](index_t, typename part::number other) { part::at(total, k) += other; });
+    }
     return total;
   }
 
@@ -265,6 +269,13 @@ class concurrent_team {
     }
   }
 
+  [[nodiscard]] bool any(bool mine) {
+    begin_call(kind::any, 0);
+    bool found = false;
+    exchange<std::memory_order_relaxed>(mine, [&](index_t, bool other) { found = found || other; });
+    return found;
+  }
+
   void barrier() {
     begin_call(kind::barrier, 0);
     exchange<std::memory_order_acq_rel>(index_t{0}, [](index_t, index_t) {});
@@ -284,7 +295,7 @@ class concurrent_team {
   }
 
  private:
-  enum class kind : std::uint32_t { for_each, sum, max, arg_max, inclusive_scan, barrier };
+  enum class kind : std::uint32_t { for_each, sum, max, arg_max, inclusive_scan, any, barrier };
 
   /// Notes that a member is called; returns the first item of this thread, another one at each call.
   index_t begin_call(kind member, index_t n) {
@@ -375,8 +386,7 @@ class concurrent_backend : public host_backend {
   /// Calls program(team, row) for each row in [0, rows); team k takes every teams()-th row from row k on.
   template <class Program>
   void run(index_t rows, const Program& program) const {
-    std::size_t scratch_bytes = 0;
-    if constexpr (requires { program.scratch_bytes(); }) scratch_bytes = program.scratch_bytes();
+    const std::size_t scratch_bytes = detail::scratch_bytes_of<concurrent_team>(program, team_size_);
     std::vector<concurrent_team::shared_state> shared;
     for (index_t k = 0; k < teams_; ++k) shared.emplace_back(team_size_, scratch_bytes);
     const auto work = [&](index_t k, index_t rank) noexcept {

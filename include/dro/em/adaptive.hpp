@@ -47,10 +47,10 @@ struct take_first_program {
 
 }  // namespace detail
 
-/// The first offsets[q + 1] − offsets[q] draws of each query q, as a ragged list, with all that they carry. `offsets`
-/// [queries + 1 × 1] ascends from 0 to `total` and asks of no query for more draws than it has, which is not checked:
-/// it may not be known on the host. Throws option_error unless the draws are independent (blocks would be torn apart),
-/// shape_error if offsets is not for as many queries. Queues one program for each thing carried.
+/// The first offsets(q + 1, 0) − offsets(q, 0) draws of each query q, as a ragged list, with all that they carry.
+/// `offsets` [queries + 1 × 1] ascends from 0 to `total` and asks of no query for more draws than it has, which is not
+/// checked: it may not be known on the host. Throws option_error unless the draws are independent (blocks would be torn
+/// apart), shape_error if offsets is not for as many queries. Queues one program for each thing carried.
 template <backend B, class T>
 [[nodiscard]] draws<B, T> take_first(B& b, const draws<B, T>& z, matrix_t<B, std::int32_t> offsets, index_t total) {
   const B& view = b;
@@ -60,7 +60,7 @@ template <backend B, class T>
                        ", expected independent draws");
   }
   require_shape(view.view(offsets), from.queries() + 1, 1, "take_first: offsets");
-  const auto to = grouping::ragged(view.view(offsets).data, from.queries(), total);
+  const auto to = grouping::ragged(view.view(offsets), total);
   const auto part = [&]<class U>(const matrix_view<const U>& source) {
     auto target = b.template make<U>(total, source.cols);
     b.run(from.queries(), detail::take_first_program<U>{source, b.view(target), from, to});

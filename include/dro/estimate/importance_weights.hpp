@@ -7,13 +7,16 @@
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/team.hpp>
 #include <dro/config.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
+#include <dro/math/binary_format.hpp>
 #include <dro/math/exp.hpp>
 #include <dro/math/log.hpp>
 
@@ -36,6 +39,12 @@ struct importance_weights_result {
 
 namespace detail {
 
+/// Each draw counts once.
+template <class T>
+struct once {
+  DRO_HOST_DEVICE constexpr T operator()(index_t) const { return T(1); }
+};
+
 /// Where the weights of one query and what they say are written.
 template <class T>
 struct weight_outputs {
@@ -45,21 +54,61 @@ struct weight_outputs {
 
   /// Weights of query q from log_weight(i), i in [0, size), where draw i counts count(i) times.
   template <class Team, class LogWeight, class Count>
-  DRO_HOST_DEVICE void write(Team& team, index_t q, index_t size, bool covers, LogWeight&& log_weight,
-                             Count&& count) const {
+  DRO_HOST_DEVICE void write(Team& team, index_t q, index_t size, bool covers, const LogWeight& log_weight,
+                             const Count& count) const {
+    write_to(team, normalised.row(q), q, size, covers, log_weight, count);
+  }
+
+  /// The same with the row of `normalised` to write to. Three passes: the largest weight; all sums; the weights. What
+  /// they share is computed again: that costs less than it would to keep it.
+  template <class Team, class Row, class LogWeight, class Count>
+  DRO_HOST_DEVICE void write_to(Team& team, Row weights, index_t q, index_t size, bool covers,
+                                const LogWeight& log_weight, const Count& count) const {
     constexpr T infinity = std::numeric_limits<T>::infinity();
+    constexpr bool counts_once = std::is_same_v<Count, once<T>>;
     // A draw that counts for nothing must not spoil anything either.
-    const auto value = [&](index_t i) { return count(i) > T(0) ? log_weight(i) : -infinity; };
-    const T m = team.template sum<T>(size, count);
+    const auto value = [&](index_t i) {
+      if constexpr (counts_once) {
+        return log_weight(i);
+      } else {
+        return count(i) > T(0) ? log_weight(i) : -infinity;
+      }
+    };
+    T m = static_cast<T>(size);
+    bool is_counted = true;  // whether every count is a number of draws
+    if constexpr (!counts_once) {
+      const auto counted = team.template sum<pack<T, 2>>(size, [&](index_t i) {
+        const T n = count(i);
+        return pack<T, 2>{n, n >= T(0) && n < infinity ? T(0) : T(1)};
+      });
+      m = counted[0];
+      is_counted = !(counted[1] > T(0));
+    }
     const T largest = team.max(size, -infinity, value);
-    // NaN is the only value that is unequal to itself, and max() passes over it.
-    const index_t nans = team.template sum<index_t>(size, [&](index_t i) {
-      const T v = value(i);
-      const T n = count(i);
-      return static_cast<index_t>(v != v || !(n >= T(0)) || n == infinity);  // no number of draws, or no number
-    });
+    // Over equal draws, with δ = log w − largest: Σ e^δ, Σ e^2δ, Σ e^δ δ, Σ δ.
+    pack<T, 4> sums{};
+    bool is_number;
+    if (largest - largest == T(0)) {
+      sums = team.template sum<pack<T, 4>>(size, [&](index_t i) {
+        const T offset = value(i) - largest;
+        const T e = math::exp(offset);
+        const T spread = e * zero_unless_finite(offset);  // a weight of 0 adds nothing
+        if constexpr (counts_once) {
+          return pack<T, 4>{e, e * e, spread, offset};
+        } else {
+          const T n = count(i);
+          return pack<T, 4>{n * e, n * e * e, n * spread, n > T(0) ? n * offset : T(0)};
+        }
+      });
+      is_number = sums[0] == sums[0];  // max() passes over NaN, a sum does not
+    } else {
+      is_number = team.template sum<index_t>(size, [&](index_t i) {
+        const T v = value(i);
+        return static_cast<index_t>(v != v);
+      }) == 0;
+    }
     status state = covers ? status::ok : status::support;
-    if (nans > 0) {
+    if (!is_number || !is_counted) {
       state = status::not_a_number;
     } else if (!(m > T(0))) {
       state = status::degenerate;
@@ -69,42 +118,29 @@ struct weight_outputs {
       state = status::impossible;
     }
     if (!is_used(state)) {
-      team.for_each(size, [&](index_t i) { normalised(q, i) = T(0); });
+      team.for_each(size, [&](index_t i) { weights[i] = T(0); });
       if (team.rank() == 0) {
         const T evidence = state == status::impossible ? -infinity : std::numeric_limits<T>::quiet_NaN();
         write_row(q, evidence, evidence, T(0), T(0), T(0), state);
       }
       return;
     }
-    team.for_each(size, [&](index_t i) { normalised(q, i) = count(i) * math::exp(value(i) - largest); });
-    team.barrier();
-    const T sum = team.template sum<T>(size, [&](index_t i) { return normalised(q, i); });
-    const T log_sum = math::log(sum);
-    const T inverse = T(1) / sum;
-    team.for_each(size, [&](index_t i) { normalised(q, i) *= inverse; });
-    team.barrier();
-    // Sums over equal draws: n (w̄/n)², and (w̄/n) log (w̄/n) n times.
-    const T squares = team.template sum<T>(size, [&](index_t i) {
-      const T n = count(i);
-      return n > T(0) ? normalised(q, i) * normalised(q, i) / n : T(0);
-    });
-    // −Σ w̄ log w̄ = log Σ e^δ − Σ w̄ δ with δ = log w − largest; a weight of 0 adds nothing.
-    const T mean_offset = team.template sum<T>(size, [&](index_t i) {
-      const T offset = value(i) - largest;
-      return offset > -infinity ? normalised(q, i) * offset : T(0);
-    });
-    const T mean = team.template sum<T>(size, [&](index_t i) {
-      const T n = count(i);
-      return n > T(0) ? n * (log_weight(i) - largest) : T(0);
-    }) / m;
-    const T spread = log_sum - mean_offset;
+    const T inverse = T(1) / sums[0];
+    team.for_each(size, [&](index_t i) { weights[i] = count(i) * math::exp(value(i) - largest) * inverse; });
     if (team.rank() == 0) {
-      write_row(q, largest + (log_sum - math::log(m)), largest + mean, T(1) / squares, inverse,
+      const T log_sum = math::log(sums[0]);
+      const T spread = log_sum - sums[2] * inverse;  // −Σ w̄ log w̄ = log Σ e^δ − Σ w̄ δ
+      write_row(q, largest + (log_sum - math::log(m)), largest + sums[3] / m, sums[0] * sums[0] / sums[1], inverse,
                 spread > T(0) ? spread : T(0), state);
     }
   }
 
  private:
+  [[nodiscard]] static DRO_HOST_DEVICE T zero_unless_finite(T x) {
+    namespace bitwise = math::detail;
+    return bitwise::select(bitwise::less_mask<T>(bitwise::magnitude(x), bitwise::bits(bitwise::infinity<T>)), x, T(0));
+  }
+
   DRO_HOST_DEVICE void write_row(index_t q, T evidence, T bound, T ess, T heaviest, T spread, status state) const {
     log_evidence(q, 0) = evidence;
     elbo(q, 0) = bound;
@@ -120,19 +156,29 @@ struct importance_weights_program {
   scored_draws<T> scores;
   weight_outputs<T> out;
 
-  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+  /// Four draws a thread: what threads do for each other and for the row costs as much as that.
+  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 3) / 4; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    const auto write = [&](auto&& count) {
-      out.write(
-          team, q, scores.size(q), scores.traits().covers, [&](index_t i) { return scores.log_weight(q, i); }, count);
-    };
-    if (scores.has_multiplicity()) {
-      write([&](index_t i) { return scores.count(q, i); });
-    } else {
-      write([](index_t) { return T(1); });
+    switch (out.normalised.row(q).stride == 1 ? scores.form_of(q) : row_form::any) {
+      case row_form::likelihoods:
+        return write<row_form::likelihoods>(team, q, once<T>{});
+      case row_form::ratios:
+        return write<row_form::ratios>(team, q, once<T>{});
+      case row_form::any:
+        if (!scores.has_multiplicity()) return write<row_form::any>(team, q, once<T>{});
+        return write<row_form::any>(team, q, [row = scores.row(q)](index_t i) { return row.count(i); });
     }
+  }
+
+ private:
+  template <row_form Form, class Team, class Count>
+  [[gnu::flatten]] DRO_HOST_DEVICE void write(Team& team, index_t q, const Count& count) const {
+    const scored_row<T, Form> row = scores.template row_as<Form>(q);
+    out.write_to(
+        team, values_of<Form>(out.normalised.row(q)), q, scores.size(q), scores.traits().covers,
+        [&](index_t i) { return row.log_weight(i); }, count);
   }
 };
 

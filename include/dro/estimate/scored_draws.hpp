@@ -7,14 +7,81 @@
 
 #include <limits>
 #include <string>
+#include <type_traits>
 
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
 #include <dro/error.hpp>
+#include <dro/math/binary_format.hpp>
 #include <dro/ranking/draws.hpp>
 
 namespace dro {
+
+/// What is known of the draws of a query before any of them is looked at. A loop over draws that are not `any` neither
+/// asks which values there are nor multiplies by strides, and becomes vector code.
+enum class row_form {
+  any,          ///< nothing
+  likelihoods,  ///< independent draws in consecutive memory, each counting once, of which log ρ is 0
+  ratios,       ///< the same with log ρ = log p(z|x) − log q(z) of two values that there are
+};
+
+namespace detail {
+
+/// How values of a row of this form are seen: `values[i]`.
+template <row_form Form, class T>
+using row_values = std::conditional_t<Form == row_form::any, row_view<T>, T*>;
+
+template <row_form Form, class T>
+[[nodiscard]] DRO_HOST_DEVICE constexpr row_values<Form, T> values_of(const row_view<T>& row) {
+  if constexpr (Form == row_form::any) {
+    return row;
+  } else {
+    return row.data;
+  }
+}
+
+/// log p − log q, and −inf where both are. No branch.
+template <class T>
+[[nodiscard]] DRO_HOST_DEVICE T log_quotient(T log_p, T log_q) {
+  namespace bitwise = math::detail;
+  using word = typename bitwise::binary_format<T>::word;
+  constexpr T impossible = -bitwise::infinity<T>;
+  const word other =
+      (bitwise::bits(log_p) ^ bitwise::bits(impossible)) | (bitwise::bits(log_q) ^ bitwise::bits(impossible));
+  const word both = ((other | (word{0} - other)) >> (bitwise::binary_format<T>::width - 1)) - 1;  // other == 0, a mask
+  return bitwise::select(both, impossible, log_p - log_q);
+}
+
+}  // namespace detail
+
+/// The scored draws of one query, of a form that is known: see the members of scored_draws of the same names.
+template <class T, row_form Form = row_form::any>
+struct scored_row {
+  detail::row_values<Form, const T> log_selectors, log_likelihoods, log_proposals, log_ratios, multiplicities;
+
+  [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t i) const {
+    if constexpr (Form == row_form::likelihoods) {
+      return T(0);
+    } else if constexpr (Form == row_form::ratios) {
+      return detail::log_quotient(log_selectors[i], log_proposals[i]);
+    } else {
+      if (log_ratios) return log_ratios[i];
+      if (!log_selectors) return T(0);
+      return detail::log_quotient(log_selectors[i], log_proposals ? log_proposals[i] : log_selectors[i]);
+    }
+  }
+  [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t i) const { return log_likelihoods[i]; }
+  [[nodiscard]] DRO_HOST_DEVICE T log_weight(index_t i) const { return log_ratio(i) + log_likelihood(i); }
+  [[nodiscard]] DRO_HOST_DEVICE T log_selector(index_t i) const { return log_selectors[i]; }
+  [[nodiscard]] DRO_HOST_DEVICE T count(index_t i) const {
+    if constexpr (Form != row_form::any) {
+      return T(1);
+    } else {
+      return multiplicities ? multiplicities[i] : T(1);
+    }
+  }
+};
 
 /// Log-probabilities, in nats, of each draw z of each query: log p(z|x), log p(y|x,d_z) and log q(z). Views only;
 /// trivially copyable. Made by `on_policy` or `off_policy`.
@@ -53,14 +120,7 @@ class scored_draws {
 
   /// log ρ = log p(z|x) − log q(z); exactly 0 where the selector itself drew, and −inf for a draw that both call
   /// impossible (a ranking that could not be completed).
-  [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t query, index_t i) const {
-    if (log_ratio_) return log_ratio_(query, i);
-    if (!log_selector_) return T(0);
-    constexpr T impossible = -std::numeric_limits<T>::infinity();
-    const T prior = log_selector_(query, i);
-    const T proposal = log_proposal_ ? log_proposal_(query, i) : prior;
-    return prior == impossible && proposal == impossible ? impossible : prior - proposal;
-  }
+  [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t query, index_t i) const { return row(query).log_ratio(i); }
   /// log p(y|x,d_z).
   [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t query, index_t i) const { return log_likelihood_(query, i); }
   /// log w = log ρ + log p(y|x,d_z).
@@ -79,6 +139,28 @@ class scored_draws {
   }
   [[nodiscard]] DRO_HOST_DEVICE bool has_multiplicity() const { return static_cast<bool>(multiplicity_); }
   [[nodiscard]] DRO_HOST_DEVICE const draw_traits& traits() const { return traits_; }
+
+  /// The draws of one query: what a loop over them takes once.
+  [[nodiscard]] DRO_HOST_DEVICE scored_row<T> row(index_t query) const {
+    return {log_selector_.row(query), log_likelihood_.row(query), log_proposal_.row(query), log_ratio_.row(query),
+            multiplicity_.row(query)};
+  }
+  /// The same, of a form that form_of(query) allows.
+  template <row_form Form>
+  [[nodiscard]] DRO_HOST_DEVICE scored_row<T, Form> row_as(index_t query) const {
+    const scored_row<T> r = row(query);
+    return {detail::values_of<Form>(r.log_selectors), detail::values_of<Form>(r.log_likelihoods),
+            detail::values_of<Form>(r.log_proposals ? r.log_proposals : r.log_selectors),
+            detail::values_of<Form>(r.log_ratios), detail::values_of<Form>(r.multiplicities)};
+  }
+  /// The narrowest form of a query's draws.
+  [[nodiscard]] DRO_HOST_DEVICE row_form form_of(index_t query) const {
+    const scored_row<T> r = row(query);
+    if (r.multiplicities || r.log_ratios || traits_.block != 1 || r.log_likelihoods.stride != 1) return row_form::any;
+    if (!r.log_selectors) return row_form::likelihoods;
+    return r.log_selectors.stride == 1 && (!r.log_proposals || r.log_proposals.stride == 1) ? row_form::ratios
+                                                                                            : row_form::any;
+  }
 
   [[nodiscard]] DRO_HOST_DEVICE const grouping& groups() const { return groups_; }
   /// Shape in which values for each draw are returned: that of log_likelihood.

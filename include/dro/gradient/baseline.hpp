@@ -6,20 +6,35 @@
 /// What is taken off a reward before it multiplies ∇ log p(z|x). An objective names the baselines that make sense for
 /// it; any other does not compile.
 ///
-/// Those of a reward are called with a query's draws and the reward x_i = origin + offset(i), split so that a large
-/// common part of log-likelihoods drops out exactly, and write x_i − b_i. ρ_i = p(z_i|x)/q(z_i) is 1 on-policy.
+/// Those of a reward are called with a query's draws (a query_draws<T>) and the reward x_i = origin + offset(i), split
+/// so that a large common part of log-likelihoods drops out exactly, and write x_i − b_i. ρ_i = p(z_i|x)/q(z_i) is 1
+/// on-policy.
 
 #include <cmath>
 #include <concepts>
 #include <limits>
 
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/team.hpp>
 #include <dro/config.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/objective.hpp>
 
 namespace dro::baseline {
+
+namespace detail {
+
+/// Σ ρ_j and Σ ρ_j x_j.
+template <class T, class Team, class Draws, class Reward>
+[[nodiscard]] DRO_HOST_DEVICE pack<T, 2> sums_of_ratios(Team& team, const Draws& draws, const Reward& x) {
+  return draws.sum(team, [&](index_t j) {
+    const T ratio = draws.ratio(j);
+    return pack<T, 2>{ratio, ratio * x(j)};
+  });
+}
+
+}  // namespace detail
 
 /// For the evidence: the selector's own share ρ̄_i is taken off, so that the coefficients of a query sum to 0.
 struct centred {};
@@ -40,8 +55,8 @@ struct none {
   static constexpr const char* name = "no baseline";
   static constexpr index_t least_samples = 1;
 
-  template <class T, class Team, class Offset, class Write>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, T origin, const Offset& offset,
+  template <class Draws, class Team, class T, class Offset, class Write>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, T origin, const Offset& offset,
                                     const Write& write) const {
     team.for_each(draws.size(), [&](index_t i) { write(i, origin + offset(i)); });
     return status::ok;
@@ -53,13 +68,13 @@ struct group_mean {
   static constexpr const char* name = "group mean";
   static constexpr index_t least_samples = 2;
 
-  template <class T, class Team, class Offset, class Write>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, T origin, const Offset& offset,
+  template <class Draws, class Team, class T, class Offset, class Write>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, T origin, const Offset& offset,
                                     const Write& write) const {
-    const T ratios = draws.sum(team, [&](index_t j) { return draws.ratio(j); });
-    const T rewards = draws.sum(team, [&](index_t j) { return draws.ratio(j) * offset(j); });
-    const T m = draws.samples();
-    team.for_each(draws.size(), [&](index_t i) { write(i, origin * (T(1) - ratios / m) + (offset(i) - rewards / m)); });
+    const auto sums = detail::sums_of_ratios<T>(team, draws, offset);
+    const T common = origin * (T(1) - sums[0] / draws.samples());
+    const T mean = sums[1] / draws.samples();
+    team.for_each(draws.size(), [&](index_t i) { write(i, common + (offset(i) - mean)); });
     return status::ok;
   }
 };
@@ -70,17 +85,16 @@ struct leave_one_out {
   static constexpr const char* name = "leave-one-out";
   static constexpr index_t least_samples = 2;
 
-  template <class T, class Team, class Offset, class Write>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, T origin, const Offset& offset,
+  template <class Draws, class Team, class T, class Offset, class Write>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, T origin, const Offset& offset,
                                     const Write& write) const {
     const auto ratio = [&](index_t j) { return draws.ratio(j); };
     const auto reward = [&](index_t j) { return draws.ratio(j) * offset(j); };
-    const T ratios = draws.sum(team, ratio);
-    const T rewards = draws.sum(team, reward);
+    const auto sums = detail::sums_of_ratios<T>(team, draws, offset);
     team.for_each(draws.size(), [&](index_t i) {
       const T others = draws.samples() - draws.own(i, [](index_t) { return T(1); });
-      const T common = origin * (T(1) - (ratios - draws.own(i, ratio)) / others);
-      write(i, common + (offset(i) - (rewards - draws.own(i, reward)) / others));
+      const T common = origin * (T(1) - (sums[0] - draws.own(i, ratio)) / others);
+      write(i, common + (offset(i) - (sums[1] - draws.own(i, reward)) / others));
     });
     return status::ok;
   }
@@ -92,8 +106,8 @@ struct group_normalised {
   static constexpr const char* name = "group-normalised";
   static constexpr index_t least_samples = 2;
 
-  template <class T, class Team, class Offset, class Write>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, T origin, const Offset& offset,
+  template <class Draws, class Team, class T, class Offset, class Write>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, T origin, const Offset& offset,
                                     const Write& write) const {
     const T m = draws.samples();
     const T mean = draws.sum(team, offset) / m;

@@ -17,6 +17,7 @@
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/objective.hpp>
+#include <dro/math/binary_format.hpp>
 
 namespace dro {
 
@@ -42,45 +43,81 @@ struct coefficients_program {
   T scale;
   Objective target;
 
-  /// What an objective writes to.
+  /// What an objective writes to. Notes in `trouble`, a variable of each thread, whether all was finite.
+  template <row_form Form>
   struct output {
-    const coefficients_program& to;
-    index_t q;
+    using word = typename math::detail::binary_format<T>::word;
+    row_values<Form, T> selector, generator;
+    T* scale_of_row;
+    T scale;
+    word& trouble;
+
     DRO_HOST_DEVICE void operator()(index_t i, T c, T c_generator) const {
-      to.selector(q, i) = to.scale * c;
-      to.generator(q, i) = to.scale * c_generator;
+      selector[i] = noted(scale * c);
+      generator[i] = noted(scale * c_generator);
     }
     /// Adds to what the selector's coefficient is already.
-    DRO_HOST_DEVICE void add(index_t i, T c) const { to.selector(q, i) += to.scale * c; }
-    DRO_HOST_DEVICE void log_scale(T nats) const { to.log_scale(q, 0) = nats; }
+    DRO_HOST_DEVICE void add(index_t i, T c) const { selector[i] = noted(selector[i] + scale * c); }
+    DRO_HOST_DEVICE void log_scale(T nats) const { *scale_of_row = nats; }
+
+   private:
+    // x − x is +0, all bits of which are clear, or NaN.
+    [[nodiscard]] DRO_HOST_DEVICE T noted(T x) const {
+      trouble |= math::detail::bits(x - x);
+      return x;
+    }
   };
 
-  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
+  /// As for the weights: four draws a thread.
+  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 3) / 4; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    const T samples = team.template sum<T>(scores.size(q), [&](index_t i) { return scores.count(q, i); });
+    const row_form form = scores.form_of(q);
+    const bool is_dense = weights.row(q).stride == 1 && selector.row(q).stride == 1 && generator.row(q).stride == 1;
+    if (is_dense && form == row_form::likelihoods) {
+      write<row_form::likelihoods>(team, q, formed_draws<T, row_form::likelihoods>(scores, weights, q));
+    } else if (is_dense && form == row_form::ratios) {
+      write<row_form::ratios>(team, q, formed_draws<T, row_form::ratios>(scores, weights, q));
+    } else {
+      const T samples =
+          scores.has_multiplicity()
+              ? team.template sum<T>(scores.size(q), [row = scores.row(q)](index_t i) { return row.count(i); })
+              : static_cast<T>(scores.size(q));
+      write<row_form::any>(team, q, query_draws<T>(scores, weights, q, samples));
+    }
+  }
+
+ private:
+  template <row_form Form, class Team, class Draws>
+  [[gnu::flatten]] DRO_HOST_DEVICE void write(Team& team, index_t q, const Draws& draws) const {
+    const index_t size = draws.size();
+    const auto to_selector = values_of<Form>(selector.row(q));
+    const auto to_generator = values_of<Form>(generator.row(q));
     auto state = static_cast<status>(weight_status(q, 0));
-    const T block = static_cast<T>(scores.traits().block);
-    if (is_used(state) && samples < block * static_cast<T>(Objective::least_samples)) state = status::degenerate;
+    const T block = static_cast<T>(draws.block());
+    if (is_used(state) && draws.samples() < block * static_cast<T>(Objective::least_samples))
+      state = status::degenerate;
     if (team.rank() == 0) log_scale(q, 0) = T(0);
     if (is_used(state)) {
-      const status found = target(team, query_draws<T>{scores, weights, q, samples}, output{*this, q});
+      typename output<Form>::word trouble = 0;
+      const status found =
+          target(team, draws, output<Form>{to_selector, to_generator, &log_scale(q, 0), scale, trouble});
       if (found != status::ok) state = found;
-      team.barrier();
       // Log-weights can be fine where ratios or rewards overflow: nothing but numbers comes out.
-      const auto count = [&](auto&& matches) {
-        return team.template sum<index_t>(scores.size(q), [&](index_t i) {
-          return static_cast<index_t>(matches(selector(q, i)) || matches(generator(q, i)));
-        });
-      };
-      if (is_used(state) && count([](T x) { return x - x != T(0); }) > 0) {
-        state = count([](T x) { return x != x; }) > 0 ? status::not_a_number : status::unbounded;
+      if (is_used(state) && team.any(trouble != 0)) {
         team.barrier();
+        const index_t nans = team.template sum<index_t>(size, [&](index_t i) {
+          const T c = to_selector[i];
+          const T c_generator = to_generator[i];
+          return static_cast<index_t>(c != c || c_generator != c_generator);
+        });
+        state = nans > 0 ? status::not_a_number : status::unbounded;
       }
     }
     if (!is_used(state)) {
-      team.for_each(scores.size(q), [&](index_t i) { selector(q, i) = generator(q, i) = T(0); });
+      team.barrier();
+      team.for_each(size, [&](index_t i) { to_selector[i] = to_generator[i] = T(0); });
     }
     if (team.rank() == 0) status_of(q, 0) = static_cast<std::int32_t>(state);
   }

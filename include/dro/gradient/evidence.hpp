@@ -32,8 +32,8 @@ struct evidence<baseline::none> {
   static constexpr index_t least_samples = 1;
   static constexpr bool valid_over_steps = true;
 
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+  template <class Draws, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, const Out& out) const {
     team.for_each(draws.size(), [&](index_t i) { out(i, draws.weight(i), draws.weight(i)); });
     return status::ok;
   }
@@ -49,8 +49,9 @@ struct evidence<baseline::centred> {
   static constexpr index_t least_samples = 1;
   static constexpr bool valid_over_steps = false;
 
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+  template <class Draws, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, const Out& out) const {
+    using T = typename Draws::scalar_type;
     if (!draws.covers()) return evidence<baseline::none>{}(team, draws, out);
     constexpr T infinity = std::numeric_limits<T>::infinity();
     const auto log_ratio = [&](index_t i) { return draws.count(i) > T(0) ? draws.log_ratio(i) : -infinity; };
@@ -73,8 +74,9 @@ struct evidence<baseline::ratio> {
   static constexpr index_t least_samples = 1;
   static constexpr bool valid_over_steps = false;
 
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+  template <class Draws, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, const Out& out) const {
+    using T = typename Draws::scalar_type;
     if (!draws.covers()) return evidence<baseline::none>{}(team, draws, out);
     team.for_each(draws.size(), [&](index_t i) {
       const T n = draws.count(i);

@@ -21,9 +21,11 @@ namespace detail {
 
 /// c_i = n_i (ρ_i/m) (x_i − b_i) for the reward x_i = origin + offset(i), through emit(i, c_i).
 /// `known(v)` makes a reward of a baseline given as a log-likelihood.
-template <class Baseline, class T, class Team, class Offset, class Known, class Emit>
-DRO_HOST_DEVICE status reward_coefficients(const Baseline& subtract, Team& team, const query_draws<T>& draws, T origin,
-                                           const Offset& offset, const Known& known, const Emit& emit) {
+template <class Baseline, class Draws, class Team, class Offset, class Known, class Emit>
+DRO_HOST_DEVICE status reward_coefficients(const Baseline& subtract, Team& team, const Draws& draws,
+                                           typename Draws::scalar_type origin, const Offset& offset, const Known& known,
+                                           const Emit& emit) {
+  using T = typename Draws::scalar_type;
   const auto write = [&](index_t i, T advantage) {
     const T n = draws.count(i);
     emit(i, n > T(0) ? n * draws.ratio(i) / draws.samples() * advantage : T(0));
@@ -67,16 +69,19 @@ struct expected_log_likelihood {
     if constexpr (requires { subtract.require(scores); }) subtract.require(scores);
   }
 
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+  template <class Draws, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, const Out& out) const {
+    using T = typename Draws::scalar_type;
     constexpr T infinity = std::numeric_limits<T>::infinity();
-    const auto counts = [&](index_t i) { return draws.count(i) > T(0); };
     // ℓ = best + δ: the large common part drops out exactly where all ratios are 1.
-    const T best =
-        team.max(draws.size(), -infinity, [&](index_t i) { return counts(i) ? draws.log_likelihood(i) : -infinity; });
-    const T worst =
-        -team.max(draws.size(), -infinity, [&](index_t i) { return counts(i) ? -draws.log_likelihood(i) : -infinity; });
-    if (worst == -infinity) return status::impossible;
+    bool found_impossible = false;  // in what this thread saw
+    const T best = team.max(draws.size(), -infinity, [&](index_t i) {
+      if (!(draws.count(i) > T(0))) return -infinity;
+      const T l = draws.log_likelihood(i);
+      found_impossible |= l == -infinity;
+      return l;
+    });
+    if (team.any(found_impossible)) return status::impossible;
     return detail::reward_coefficients(
         subtract, team, draws, best, [&](index_t i) { return draws.log_likelihood(i) - best; }, [](T v) { return v; },
         [&](index_t i, T c) {
@@ -119,8 +124,9 @@ struct expected_likelihood {
     if constexpr (requires { subtract.require(scores); }) subtract.require(scores);
   }
 
-  template <class T, class Team, class Out>
-  DRO_HOST_DEVICE status operator()(Team& team, const query_draws<T>& draws, const Out& out) const {
+  template <class Draws, class Team, class Out>
+  DRO_HOST_DEVICE status operator()(Team& team, const Draws& draws, const Out& out) const {
+    using T = typename Draws::scalar_type;
     constexpr T infinity = std::numeric_limits<T>::infinity();
     T largest = team.max(draws.size(), -infinity,
                          [&](index_t i) { return draws.count(i) > T(0) ? draws.log_likelihood(i) : -infinity; });

@@ -9,7 +9,10 @@
 ///
 /// y ending with the token that ends an answer, so that the probabilities of all answers sum to 1.
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <string>
 #include <utility>
@@ -24,6 +27,7 @@
 #include <dro/error.hpp>
 #include <dro/models/llama_config.hpp>
 #include <dro/models/retrieval_batch.hpp>
+#include <dro/models/transformer/beam_search.hpp>
 #include <dro/models/transformer/transformer.hpp>
 #include <dro/ranking/draws.hpp>
 
@@ -42,8 +46,8 @@ struct generative_reader_options {
 
 namespace detail {
 
-/// The tokens of (question, ranking) i, padded on the left so that all prompts end at one row, followed by the answer;
-/// and what each row has to predict: the answer, from the prompt's last row on.
+/// The tokens of (question, ranking) i, padded on the left so that all prompts end at one row, followed by the answer
+/// as far as there is room; and what each row has to predict: the answer, from the prompt's last row on.
 struct reading_program {
   matrix_view<const token_t> heads, texts, answers;  // [S × Q], [S·n × D], [S × A]
   matrix_view<const token_t> marker;                 // [1 × M]
@@ -86,7 +90,9 @@ struct reading_program {
     const index_t size = count(team, heads, query);
     end -= size;
     team.for_each(size, [&](index_t j) { tokens(base + end + j, 0) = heads(query, j); });
-    const index_t answer = count(team, answers, query);
+    const index_t whole = count(team, answers, query);
+    const index_t room = length - prompt + 1;
+    const index_t answer = whole < room ? whole : room;
     team.for_each(answer, [&](index_t j) {
       if (prompt + j < length) tokens(base + prompt + j, 0) = answers(query, j);
       targets(base + prompt - 1 + j, 0) = answers(query, j);
@@ -168,7 +174,7 @@ class generative_reader {
   /// back unless told to read each draw.
   [[nodiscard]] matrix_t<B, T> log_likelihood(B& b, const retrieval_batch<B>& queries, const draws<B, T>& z) const {
     auto out = b.template make<T>(z.groups().total(), 1);
-    const reading r(b, queries, z, options_);
+    const reading r(b, queries, z, options_, b.view(queries.answers()).cols);
     if (r.items == 0) return out;
     memory_.fit(b, model_.config(), r.at_once, r.length, transformer_use::score);
     for (index_t first = 0; first < r.items; first += r.at_once) {
@@ -184,7 +190,7 @@ class generative_reader {
                            const matrix_t<B, T>& coefficients) {
     const grouped_view<const T> by_draw(std::as_const(b).view(coefficients), z.groups(),
                                         "generative_reader: coefficients");
-    const reading r(b, queries, z, options_);
+    const reading r(b, queries, z, options_, b.view(queries.answers()).cols);
     if (r.items == 0) return;
     memory_.fit(b, model_.config(), r.at_once, r.length, transformer_use::train);
     auto by_row = b.template make<T>(r.at_once * r.length, 1);
@@ -197,11 +203,35 @@ class generative_reader {
     }
   }
 
+  /// The best answers to each draw's prompt that a beam search finds, best first, with their log p(y|x,d_z): see
+  /// beam_search. Equal rankings of a question are searched for once, unless told to read each draw. Throws as
+  /// log_likelihood and beam_search do. Waits for the backend.
+  [[nodiscard]] std::vector<std::vector<continuation<T>>> answers(B& b, const retrieval_batch<B>& queries,
+                                                                  const draws<B, T>& z,
+                                                                  const search_options& options = {}) const {
+    const reading r(b, queries, z, options_, 1);
+    std::vector<std::vector<continuation<T>>> of_item;
+    for (index_t first = 0; first < r.items; first += r.at_once) {
+      r.assemble(b, first);
+      const token_batch prompts = r.batch(b);
+      auto found = beam_search(b, model_, prompts.tokens, r.at_once, prompts.layout.starts, queries.style().end,
+                               options, memory_);
+      std::move(found.begin(), found.end(), std::back_inserter(of_item));
+    }
+    std::vector<std::vector<continuation<T>>> of_draw;
+    for (index_t draw = 0; draw < z.groups().total(); ++draw) {
+      of_draw.push_back(of_item[static_cast<std::size_t>(r.item_of(draw))]);
+    }
+    return of_draw;
+  }
+
  private:
   /// The (question, ranking) pairs of some draws, a number of them at a time.
   class reading {
    public:
-    reading(B& b, const retrieval_batch<B>& queries, const draws<B, T>& z, const generative_reader_options& options)
+    /// With room for the first `answer` tokens of an answer, its last one being seen by nobody.
+    reading(B& b, const retrieval_batch<B>& queries, const draws<B, T>& z, const generative_reader_options& options,
+            index_t answer)
         : queries_(queries), z_(z) {
       require_queries(queries, z.groups(), "generative_reader");
       const std::vector<std::pair<index_t, index_t>> pairs = list_items(b, options.repeated);
@@ -222,7 +252,7 @@ class generative_reader {
       b.write(marker.data(), b.view(marker_));
       prompt_ = b.view(queries.heads()).cols + z.select() * b.view(queries.texts()).cols +
                 static_cast<index_t>(marker.size());
-      length = prompt_ + b.view(queries.answers()).cols - 1;
+      length = prompt_ + answer - 1;
       tokens_ = b.template make<token_t>(at_once * length, 1);
       targets_ = b.template make<token_t>(at_once * length, 1);
       starts_ = b.template make<std::int32_t>(at_once, 1);
@@ -248,6 +278,7 @@ class generative_reader {
     }
     [[nodiscard]] matrix_view<const token_t> targets(const B& b) const { return b.view(std::as_const(targets_)); }
     [[nodiscard]] matrix_view<const std::int32_t> item_of_draw(const B& b) const { return b.view(item_of_); }
+    [[nodiscard]] index_t item_of(index_t draw) const { return item_of_host_(draw, 0); }
     /// The items that are read at a time, from `first` on.
     [[nodiscard]] matrix_view<const std::int32_t> chosen(const B& b, index_t first) const {
       matrix_view<const std::int32_t> part = b.view(list_);
@@ -295,8 +326,7 @@ class generative_reader {
       if (groups.is_uniform()) {
         for (std::size_t q = 0; q < begins.size(); ++q) begins[q] = static_cast<index_t>(q) * groups.per_query();
       } else {
-        const matrix_view<const std::int32_t> column{groups.offsets(), groups.queries() + 1, 1, 1, 1};
-        const host_matrix<std::int32_t> offsets = read(b, column);
+        const host_matrix<std::int32_t> offsets = read(b, groups.offsets());
         for (std::size_t q = 0; q < begins.size(); ++q) begins[q] = offsets(static_cast<index_t>(q), 0);
       }
       return begins;

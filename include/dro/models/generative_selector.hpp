@@ -30,6 +30,7 @@
 #include <dro/math/log.hpp>
 #include <dro/models/llama_config.hpp>
 #include <dro/models/retrieval_batch.hpp>
+#include <dro/models/transformer/row_pieces.hpp>
 #include <dro/models/transformer/transformer.hpp>
 #include <dro/random/noise.hpp>
 #include <dro/random/noise_source.hpp>
@@ -259,7 +260,7 @@ class generative_selector {
       const matrix_view<const T> hidden = model_.hidden(b, {tokens, c.layout}, rows, memory_);
       matrix_view<T> l = b.view(logits);
       if (at_start) l.rows = groups.queries();
-      matmul(b, T(1), at_start ? c.ends_of_trunks(hidden) : hidden, transposed(c.table(b)), T(0), l,
+      matmul(b, T(1), at_start ? ends_of_sequences(hidden, c.layout.trunk) : hidden, transposed(c.table(b)), T(0), l,
              {.precision = model_.precision()});
       b.run(groups.total(),
             detail::pick_document_program<T>{l, c.allowed(b, std::as_const(b).view(std::as_const(rankings))),
@@ -347,11 +348,6 @@ class generative_selector {
     template <class U>
     [[nodiscard]] detail::choice_logits<U> view(matrix_view<U> logits) const {
       return {logits, layout, samples_};
-    }
-    /// The last row of each sequence of trunks, [S × D].
-    [[nodiscard]] matrix_view<const T> ends_of_trunks(const matrix_view<const T>& hidden) const {
-      return {hidden.data + (layout.trunk - 1) * hidden.row_stride, hidden.rows / layout.trunk, hidden.cols,
-              layout.trunk * hidden.row_stride, hidden.col_stride};
     }
     [[nodiscard]] matrix_t<B, token_t> tokens(B& b, matrix_view<const document_t> rankings) const {
       const auto queries = static_cast<index_t>(queries_.size());

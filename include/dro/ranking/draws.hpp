@@ -49,7 +49,7 @@ class draws {
     check(b);
   }
 
-  /// A ragged list: query q has offsets[q + 1] − offsets[q] of the draws; `offsets` is [queries + 1 × 1] and
+  /// A ragged list: query q has offsets(q + 1, 0) − offsets(q, 0) of the draws; `offsets` is [queries + 1 × 1] and
   /// ascends from 0 to the number of draws, which is not checked: it may not be known on the host.
   draws(B& b, matrix_t<B, document_t> rankings, matrix_t<B, T> log_proposal, matrix_t<B, std::int32_t> offsets,
         const draw_traits& traits = {})
@@ -57,12 +57,7 @@ class draws {
         log_proposal_(std::move(log_proposal)),
         offsets_(std::move(offsets)),
         traits_(traits) {
-    const auto starts = b.view(offsets_);
-    if (starts.cols != 1 || starts.rows < 1 || starts.row_stride != 1) {
-      throw shape_error("draws: offsets is " + detail::shape_text(starts.rows, starts.cols) +
-                        ", expected one column of queries + 1");
-    }
-    groups_ = grouping::ragged(starts.data, starts.rows - 1, b.view(rankings_).rows);
+    groups_ = grouping::ragged(b.view(offsets_), b.view(rankings_).rows);
     check(b);
   }
 

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -144,7 +145,7 @@ DRO_HOST_DEVICE void sink(math::lanes<float, Lanes>* list, const math::lanes<flo
 /// documents. The largest keys are kept in a sorted list of `Capacity` slots through which each new key sinks by a
 /// minimum and a maximum a slot; where Capacity ≤ select the documents are gone through several times. One thread;
 /// Lanes · documents noise estimates each time.
-template <index_t Capacity, index_t Lanes, class Write>
+template <index_t Capacity, bool Joint, index_t Lanes, class Write>
 DRO_HOST_DEVICE void estimated_top_k(const float* relative, index_t documents, const estimated_keys& keys,
                                      const noise_source& source, index_t select, math::lanes<bool, Lanes>& certain,
                                      Write write) {
@@ -162,7 +163,7 @@ DRO_HOST_DEVICE void estimated_top_k(const float* relative, index_t documents, c
     }
     for (index_t block = 0; 4 * block < documents; ++block) {
       math::lanes<std::uint32_t, Lanes> words[4];
-      source.words(static_cast<std::uint32_t>(block), words);
+      source.template words<Joint>(static_cast<std::uint32_t>(block), words);
       math::lanes<float, Lanes> fresh[4];
       for (index_t k = 0; k < 4; ++k) {
         const float score = relative[4 * block + k];
@@ -190,21 +191,21 @@ DRO_HOST_DEVICE void estimated_top_k(const float* relative, index_t documents, c
   }
 }
 
-/// `estimated_top_k` with a list that lies in registers and is not much longer than needed.
-template <index_t Lanes, class Write>
-DRO_HOST_DEVICE void estimated_top_k(const float* relative, index_t documents, const estimated_keys& keys,
-                                     const noise_source& source, index_t select, math::lanes<bool, Lanes>& certain,
-                                     Write write) {
-  if (select < 2) return estimated_top_k<2>(relative, documents, keys, source, select, certain, write);
-  if (select < 4) return estimated_top_k<4>(relative, documents, keys, source, select, certain, write);
-  if (select < 6) return estimated_top_k<6>(relative, documents, keys, source, select, certain, write);
-  if (select < 11) return estimated_top_k<11>(relative, documents, keys, source, select, certain, write);
-  estimated_top_k<16>(relative, documents, keys, source, select, certain, write);
+/// Calls f with the number of slots, a constant, of a list that is not much longer than `select` documents need, and
+/// whether samples share noise. A program for each, since the longest list would otherwise take registers from all, and
+/// the rare noise instructions from the usual one.
+template <class F>
+void with_slots(index_t select, const joint_noise& noise, F&& f) {
+  if (noise.kind != noise_kind::independent) return f(std::integral_constant<index_t, 16>{}, std::true_type{});
+  if (select < 3) return f(std::integral_constant<index_t, 3>{}, std::false_type{});
+  if (select < 6) return f(std::integral_constant<index_t, 6>{}, std::false_type{});
+  if (select < 11) return f(std::integral_constant<index_t, 11>{}, std::false_type{});
+  f(std::integral_constant<index_t, 16>{}, std::false_type{});
 }
 
-/// The same for one sample by its exact keys, with the whole team: pick t to rankings(draw, t). Ties go to the smaller
-/// document; a key of −inf or NaN is never picked, and `no_document` stands where nothing is left. `keys` [documents],
-/// `words` [documents rounded up to a multiple of 4].
+/// What estimated_top_k finds, for one sample by its exact keys, with the whole team: pick t to rankings(draw, t). Ties
+/// go to the smaller document; a key of −inf or NaN is never picked, and `no_document` stands where nothing is left.
+/// `keys` [documents], `words` [documents rounded up to a multiple of 4].
 template <class T, class Team>
 DRO_HOST_DEVICE void exact_top_k(Team& team, const matrix_view<const T>& scores, index_t query,
                                  const noise_source& source, const matrix_view<document_t>& rankings, index_t draw,

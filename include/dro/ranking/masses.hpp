@@ -117,19 +117,6 @@ inline constexpr T least_mass = std::numeric_limits<T>::min() * T(1 << 26);
 /// The number of documents rounded up to a multiple of 4.
 [[nodiscard]] DRO_HOST_DEVICE constexpr index_t padded(index_t documents) { return (documents + 3) / 4 * 4; }
 
-/// Calls f(i) with the whole team for each i in [0, count) whose flag pending[i] is set. The flags may change
-/// afterwards.
-template <class Team, class F>
-DRO_HOST_DEVICE void for_each_pending(Team& team, index_t count, const document_t* pending, F f) {
-  team.barrier();
-  if (team.max(count, document_t{0}, [&](index_t i) { return pending[i]; }) != 0) {
-    for (index_t i = 0; i < count; ++i) {
-      if (pending[i] != 0) f(i);
-    }
-  }
-  team.barrier();
-}
-
 /// Rankings of one query and its documents' masses relative to the largest.
 template <class T>
 struct relative_masses {
@@ -168,6 +155,7 @@ struct drawn_tile {
   math::lanes<const document_t*, Lanes> picks;
   math::lanes<std::uint32_t, Lanes> faults = {};  // 0 for a ranking: all entries in range, none repeated
   math::lanes<T, Lanes> left;                     // Σ mass over what is not picked
+  math::lanes<T, Lanes> scores = {};              // Σ (s_j − largest) over the picks
 
   /// Draws first … first + min(count, Lanes) − 1, count ≥ 1. Adds only, so that nothing cancels, in an order that
   /// depends on the number of documents alone. O(n + n K / 32) a draw.
@@ -200,6 +188,9 @@ struct drawn_tile {
         }
       }
     }
+    for (index_t t = 0; q.documents() > 0 && t < q.select(); ++t) {
+      for (index_t l = 0; l < Lanes; ++l) scores[l] += q.score(pick(l, t)) - q.largest;
+    }
     for (index_t l = 0; l < Lanes; ++l) left[l] = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
   }
 
@@ -214,44 +205,82 @@ struct drawn_tile {
   DRO_HOST_DEVICE document_t entry(index_t l, index_t t) const { return picks[l][t * query->rankings.col_stride]; }
 };
 
+/// log Π x of positive normal numbers with one logarithm, `Lanes` products side by side: significands are multiplied,
+/// exponents added. Each factor rounds once.
+template <class T, index_t Lanes>
+class log_of_products {
+  using format = math::detail::binary_format<T>;
+  using word = typename format::word;
+  static constexpr word one = static_cast<word>(format::bias) << format::significand_bits;
+  static constexpr word significand = (word{1} << format::significand_bits) - 1;
+
+ public:
+  DRO_HOST_DEVICE log_of_products() {
+    for (index_t l = 0; l < Lanes; ++l) product_[l] = T(1);
+  }
+  /// The number of factors before this one is `earlier`.
+  DRO_HOST_DEVICE void multiply(const math::lanes<T, Lanes>& factor, index_t earlier) {
+    for (index_t l = 0; l < Lanes; ++l) product_[l] *= take_exponent(factor[l], l);
+    if (earlier % 32 == 31) {  // 2^33 at most until here
+      for (index_t l = 0; l < Lanes; ++l) product_[l] = take_exponent(product_[l], l);
+    }
+  }
+  [[nodiscard]] DRO_HOST_DEVICE T log(index_t l) const {
+    constexpr T ln2 = T(0x1.62e42fefa39efp-1);
+    return static_cast<T>(static_cast<std::int32_t>(exponent_[l])) * ln2 + math::log(product_[l]);
+  }
+
+ private:
+  DRO_HOST_DEVICE T take_exponent(T x, index_t l) {
+    const word b = math::detail::bits(x);
+    exponent_[l] += (b >> format::significand_bits) - static_cast<word>(format::bias);
+    return math::bit_cast<T>((b & significand) | one);
+  }
+
+  math::lanes<T, Lanes> product_;
+  math::lanes<word, Lanes> exponent_ = {};
+};
+
 /// Writes log p of the draws first … first + count − 1 to `log_prob`, with the whole team; −inf for what is no ranking.
-/// Σ_t (s_{z_t} − largest − log M_t), M_t summed from the last pick backwards. `pending` [count] and `chosen`
-/// [documents] are scratch memory. O(n + K log) a draw, O(n exp + K log) where the least mass is too small.
+/// Σ_t (s_{z_t} − largest) − log Π_t M_t, M_t summed from the last pick backwards. `chosen` [documents] is scratch
+/// memory. O(n + K) and a logarithm a draw, O(n exp + K log) where the least mass is too small.
 template <class T, class Team>
 DRO_HOST_DEVICE void write_log_probs(Team& team, const relative_masses<T>& q, index_t first, index_t count,
-                                     const matrix_view<T>& log_prob, document_t* pending, document_t* chosen) {
+                                     const matrix_view<T>& log_prob, document_t* chosen) {
   constexpr index_t together = draws_together<Team>;
-  team.for_each((count + together - 1) / together, [&](index_t tile) {
+  constexpr T undecided = std::numeric_limits<T>::infinity();  // no log-probability
+  const index_t tiles = (count + together - 1) / together;
+  const index_t left_over = team.template sum<index_t>(tiles, [&](index_t tile) {
     const index_t begin = tile * together;
     const drawn_tile<T, together> draws(q, first + begin, count - begin);
     math::lanes<T, together> left = draws.left;
-    math::lanes<T, together> total = {};
     math::lanes<T, together> least = {};
+    log_of_products<T, together> masses;
     for (index_t t = q.documents() > 0 ? q.select() : 0; t-- > 0;) {
-      math::lanes<T, together> score;
-      math::lanes<T, together> own;
-      for (index_t l = 0; l < together; ++l) {
-        const index_t j = draws.pick(l, t);
-        score[l] = q.score(j) - q.largest;
-        own[l] = q.mass[j];
-      }
-      for (index_t l = 0; l < together; ++l) {
-        left[l] += own[l];
-        total[l] += score[l] - math::log(left[l]);
-      }
+      for (index_t l = 0; l < together; ++l) left[l] += q.mass[draws.pick(l, t)];
       if (t == q.select() - 1) least = left;
+      masses.multiply(left, q.select() - 1 - t);
     }
+    index_t too_small = 0;
     for (index_t l = 0; l < together; ++l) {
       if (l >= draws.size) break;
-      log_prob(first + begin + l, 0) = draws.valid(l) ? total[l] : minus_infinity<T>;
-      pending[begin + l] = draws.valid(l) && q.select() > 0 && !(least[l] >= least_mass<T>) ? 1 : 0;
+      const bool decided = !draws.valid(l) || q.select() == 0 || least[l] >= least_mass<T>;
+      const T value = draws.scores[l] - masses.log(l) + (left[l] - left[l]);  // NaN if a mass is
+      log_prob(first + begin + l, 0) = !decided ? undecided : draws.valid(l) ? value : minus_infinity<T>;
+      if (!decided) ++too_small;
     }
+    return too_small;
   });
-  for_each_pending(team, count, pending, [&](index_t i) {
+  if (left_over == 0) return;
+  team.barrier();
+  for (index_t i = 0; i < count; ++i) {
+    if (log_prob(first + i, 0) != undecided) continue;
     mark_chosen(team, q.rankings, first + i, q.documents(), chosen);
     const T total = plackett_luce_log_prob(team, q.scores, q.query, q.rankings, first + i, chosen);
+    team.barrier();
     if (team.rank() == 0) log_prob(first + i, 0) = total;
-  });
+    team.barrier();
+  }
 }
 
 }  // namespace dro::detail

@@ -33,11 +33,13 @@ namespace dro {
 
 namespace detail {
 
-/// Draws of a query that are worked on before the next ones are begun, so that scratch memory does not grow with their
-/// number: one a thread on the widest team of a warp.
-inline constexpr index_t draws_at_once = 32;
+/// Draws of a query that one row of a program makes or one tile of a thread holds: what the vector registers of a host
+/// take at once, and few enough for a GPU to share a query out among several of its threads.
+inline constexpr index_t draws_of_row = 8;
 
-template <class T>
+/// Draws rankings and scores them, `draws_of_row` of a query in each row. `Slots`: keys that are kept at once, see
+/// estimated_top_k; `Joint`: whether samples may share noise.
+template <class T, index_t Slots, bool Joint>
 struct plackett_luce_draw_program {
   matrix_view<const T> scores;  // [queries × n]
   matrix_view<document_t> rankings;
@@ -46,26 +48,35 @@ struct plackett_luce_draw_program {
   random_source random;
   joint_noise noise;
 
-  // Masses and exact keys [n each], relative scores and random words or membership flags [n each], flags of draws; n
-  // rounded up to a multiple of 4.
+  [[nodiscard]] DRO_HOST_DEVICE index_t rows_of_query() const { return (samples + draws_of_row - 1) / draws_of_row; }
+  /// Rows of the program.
+  [[nodiscard]] index_t rows() const { return scores.rows * rows_of_query(); }
+
+  // Masses or exact keys, and relative scores, random words or membership flags [n rounded up to a multiple of 4 each].
   std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(padded(scores.cols)) * (2 * sizeof(T) + sizeof(float) + sizeof(std::uint32_t)) +
-           static_cast<std::size_t>(draws_at_once) * sizeof(document_t);
+    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(float));
   }
-  [[nodiscard]] index_t width() const { return samples; }
+  static constexpr bool often_alone = true;
+  static constexpr std::size_t scratch_word = sizeof(T);
+  [[nodiscard]] index_t width() const { return samples < draws_of_row ? samples : draws_of_row; }
 
   template <class Team>
-  DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
+  DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
+    constexpr index_t together = draws_together<Team>;
+    const index_t query = row / rows_of_query();
+    const index_t begin = row % rows_of_query() * draws_of_row;
+    const index_t count = samples - begin < draws_of_row ? samples - begin : draws_of_row;
+    const index_t first = query * samples + begin;
     const index_t n = scores.cols;
-    const auto size = static_cast<std::size_t>(padded(n));
-    T* mass = team.template scratch<T>();
-    T* keys = mass + padded(n);
-    float* relative = team.template scratch<float>(2 * size * sizeof(T));
-    auto* words = team.template scratch<std::uint32_t>(size * (2 * sizeof(T) + sizeof(float)));
-    auto* chosen = team.template scratch<document_t>(size * (2 * sizeof(T) + sizeof(float)));
-    document_t* pending = chosen + padded(n);
+    T* const mass = team.template scratch<T>();
+    const std::size_t behind = static_cast<std::size_t>(padded(n)) * sizeof(T);
+    auto* const relative = team.template scratch<float>(behind);
+    const auto source = [&](index_t i) {
+      return noise_source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(begin + i),
+                          noise};
+    };
 
-    const relative_masses<T> masses(team, scores, rankings, query, mass);
+    relative_masses<T> masses(team, scores, rankings, query, mass);
     // Relative to the log of all mass the largest keys are small, and small floats are the more exact ones.
     const T shift = masses.largest + math::log(team.template sum<T>(n, [&](index_t j) { return mass[j]; }));
     team.for_each(padded(n), [&](index_t j) {
@@ -73,30 +84,34 @@ struct plackett_luce_draw_program {
     });
     team.barrier();
     const estimated_keys estimates(n, shift);
-    const auto source = [&](index_t sample) {
-      return noise_source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample), noise};
-    };
-    for (index_t begin = 0; begin < samples; begin += draws_at_once) {
-      const index_t count = samples - begin < draws_at_once ? samples - begin : draws_at_once;
-      const index_t first = query * samples + begin;
-      constexpr index_t together = draws_together<Team>;
-      team.for_each((count + together - 1) / together, [&](index_t tile) {
-        math::lanes<bool, together> certain = {};
-        const auto write = [&](index_t lane, index_t t, document_t j) {
-          if (tile * together + lane < count) rankings(first + tile * together + lane, t) = j;
-        };
-        if (n <= estimated_keys::most_documents) {
-          estimated_top_k(relative, n, estimates, source(begin + tile * together), rankings.cols, certain, write);
-        }
-        for (index_t lane = 0; lane < together; ++lane) {
-          if (tile * together + lane < count) pending[tile * together + lane] = certain[lane] ? 0 : 1;
-        }
-      });
-      for_each_pending(team, count, pending, [&](index_t i) {
-        exact_top_k(team, scores, query, source(begin + i), rankings, first + i, keys, words);
-      });
-      write_log_probs(team, masses, first, count, log_prob, pending, chosen);
+    constexpr document_t undecided = no_document - 1;
+    const index_t left_over = team.template sum<index_t>((count + together - 1) / together, [&](index_t tile) {
+      math::lanes<bool, together> certain = {};
+      const auto write = [&](index_t lane, index_t t, document_t j) {
+        if (tile * together + lane < count) rankings(first + tile * together + lane, t) = j;
+      };
+      if (n <= estimated_keys::most_documents) {
+        estimated_top_k<Slots, Joint>(relative, n, estimates, source(tile * together), rankings.cols, certain, write);
+      }
+      index_t uncertain = 0;
+      for (index_t lane = 0; lane < together; ++lane) {
+        if (tile * together + lane >= count || certain[lane]) continue;
+        write(lane, 0, undecided);
+        ++uncertain;
+      }
+      return uncertain;
+    });
+    team.barrier();
+    if (left_over > 0) {
+      // The exact keys and their words take the place of masses and relative scores, which are not needed meanwhile.
+      for (index_t i = 0; i < count; ++i) {
+        if (rankings(first + i, 0) != undecided) continue;
+        exact_top_k(team, scores, query, source(i), rankings, first + i, mass,
+                    team.template scratch<std::uint32_t>(behind));
+      }
+      masses = relative_masses<T>(team, scores, rankings, query, mass);
     }
+    write_log_probs(team, masses, first, count, log_prob, team.template scratch<document_t>(behind));
   }
 };
 
@@ -107,28 +122,26 @@ struct plackett_luce_log_prob_program {
   matrix_view<T> log_prob;
   grouping groups;
 
-  // Masses, membership flags [n each, rounded up to a multiple of 4], flags of draws.
+  // Masses, membership flags [n each, rounded up to a multiple of 4].
   std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(document_t)) +
-           static_cast<std::size_t>(draws_at_once) * sizeof(document_t);
+    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(document_t));
   }
-  [[nodiscard]] index_t width() const { return groups.is_uniform() ? groups.per_query() : draws_at_once; }
+  static constexpr bool often_alone = true;
+  static constexpr std::size_t scratch_word = sizeof(T);
+  [[nodiscard]] index_t width() const { return groups.mean_size(); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
-    const index_t size = padded(scores.cols);
-    auto* chosen = team.template scratch<document_t>(static_cast<std::size_t>(size) * sizeof(T));
+    const std::size_t behind = static_cast<std::size_t>(padded(scores.cols)) * sizeof(T);
     const relative_masses<T> masses(team, scores, rankings, query, team.template scratch<T>());
-    for (index_t begin = 0; begin < groups.size(query); begin += draws_at_once) {
-      const index_t count = groups.size(query) - begin < draws_at_once ? groups.size(query) - begin : draws_at_once;
-      write_log_probs(team, masses, groups.begin(query) + begin, count, log_prob, chosen + size, chosen);
-    }
+    write_log_probs(team, masses, groups.begin(query), groups.size(query), log_prob,
+                    team.template scratch<document_t>(behind));
   }
 };
 
 /// With B_t = Σ_{u ≤ t} 1 / M_u, M_u the mass left before pick u, ∂ log p / ∂ s_j = 1 − exp(s_j) B_t if j is pick t,
-/// and −exp(s_j) B_{K−1} if j is not picked. One thread makes the row of a draw; a document then adds up its column, in
-/// the order of the draws, so that no number depends on the team.
+/// and −exp(s_j) B_{K−1} if j is not picked. A thread adds the draws it takes to a row of its own, in their order; at
+/// the end a document adds up its column of these rows.
 template <class T>
 struct plackett_luce_gradient_program {
   matrix_view<const T> scores;
@@ -137,10 +150,12 @@ struct plackett_luce_gradient_program {
   matrix_view<T> gradient;  // [queries × n], added to
   grouping groups;
 
-  /// Draws whose rows are in scratch memory at once: fewer where rows are long.
-  DRO_HOST_DEVICE index_t chunk() const {
+  /// Draws that are worked on at once, each with its row: as many as a team of so many threads takes, fewer where rows
+  /// are long.
+  template <class Team>
+  DRO_HOST_DEVICE index_t chunk(index_t threads) const {
     constexpr index_t elements = 4096;
-    const index_t most = groups.is_uniform() && groups.per_query() < draws_at_once ? groups.per_query() : draws_at_once;
+    const index_t most = draws_together<Team> * (threads < 32 ? threads : 32);
     const index_t fit = elements / stride();
     return fit < 1 ? 1 : fit < most ? fit : most;
   }
@@ -148,25 +163,31 @@ struct plackett_luce_gradient_program {
   /// write to different rows at the same time.
   DRO_HOST_DEVICE index_t stride() const { return scores.cols | 1; }
 
-  // Masses [n rounded up to a multiple of 4]; of each draw at once a row, M or B [K] and a flag; membership flags [n].
-  std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(padded(scores.cols) + chunk() * (stride() + rankings.cols)) * sizeof(T) +
-           static_cast<std::size_t>(chunk() + scores.cols) * sizeof(document_t);
+  // Masses [n rounded up to a multiple of 4]; of each draw at once a row, M or B [K] and a count; membership flags [n].
+  template <class Team>
+  std::size_t scratch_bytes(index_t threads) const {
+    const index_t most = chunk<Team>(threads);
+    return static_cast<std::size_t>(padded(scores.cols) + most * (stride() + rankings.cols)) * sizeof(T) +
+           static_cast<std::size_t>(most + scores.cols) * sizeof(document_t);
   }
-  [[nodiscard]] index_t width() const { return groups.is_uniform() ? groups.per_query() : draws_at_once; }
+  static constexpr bool often_alone = true;
+  static constexpr std::size_t scratch_word = sizeof(T);
+  [[nodiscard]] index_t width() const { return groups.mean_size(); }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
     const index_t n = scores.cols;
     const index_t select = rankings.cols;
     if (select == 0) return;
-    const index_t most = chunk();
+    const index_t most = chunk<Team>(team.size());
     T* mass = team.template scratch<T>();
     T* rows = mass + padded(n);
     T* sums = rows + most * stride();
-    auto* pending = reinterpret_cast<document_t*>(sums + most * select);
-    document_t* chosen = pending + most;
+    auto* too_small = reinterpret_cast<document_t*>(sums + most * select);
+    document_t* chosen = too_small + most;
 
+    team.for_each(most * stride(), [&](index_t k) { rows[k] = T(0); });
+    team.for_each(most, [&](index_t i) { too_small[i] = 0; });
     const relative_masses<T> masses(team, scores, rankings, query, mass);
     for (index_t begin = 0; begin < groups.size(query); begin += most) {
       const index_t count = groups.size(query) - begin < most ? groups.size(query) - begin : most;
@@ -178,49 +199,55 @@ struct plackett_luce_gradient_program {
           if (l >= draws.size) break;
           const index_t i = tile * together + l;
           const T coefficient = draws.valid(l) ? coefficients(query, begin + i) : T(0);
-          pending[i] = make_row(draws, l, coefficient, sums + i * select, rows + i * stride()) ? 0 : 1;
+          if (!add_to_row(draws, l, coefficient, sums + i * select, rows + i * stride())) ++too_small[i];
         }
       });
-      team.barrier();
-      team.for_each(n, [&](index_t j) {
-        T sum = T(0);
-        for (index_t i = 0; i < count; ++i) sum += rows[i * stride() + j];
-        gradient(query, j) += sum;
-      });
-      for_each_pending(team, count, pending, [&](index_t i) {
-        add_in_log_space(team, query, first + i, coefficients(query, begin + i), sums, chosen);
-      });
+    }
+    team.barrier();
+    team.for_each(n, [&](index_t j) {
+      T sum = T(0);
+      for (index_t i = 0; i < most; ++i) sum += rows[i * stride() + j];
+      gradient(query, j) += sum;
+    });
+    if (team.template sum<index_t>(most, [&](index_t i) { return static_cast<index_t>(too_small[i]); }) == 0) return;
+    team.barrier();
+    for (index_t i = 0; i < groups.size(query); ++i) {
+      const T coefficient = coefficients(query, i);
+      const index_t draw = groups.begin(query) + i;
+      if (coefficient == T(0) || !is_too_small(drawn_tile<T, 1>(masses, draw, 1))) continue;
+      add_in_log_space(team, query, draw, coefficient, sums, chosen);
     }
   }
 
  private:
-  /// Writes coefficient · ∂ log p / ∂ s of one draw to `row` [n]: zeros where the coefficient is 0 or a pick
+  /// Whether add_to_row would return false.
+  DRO_HOST_DEVICE static bool is_too_small(const drawn_tile<T, 1>& draw) {
+    const relative_masses<T>& q = *draw.query;
+    return draw.valid(0) && draw.scores[0] != minus_infinity<T> &&
+           !(draw.left[0] + q.mass[draw.pick(0, q.select() - 1)] >= least_mass<T>);
+  }
+
+  /// Adds coefficient · ∂ log p / ∂ s of one draw to `row` [n]; nothing where the coefficient is 0 or a pick
   /// impossible, and also where it returns false, since masses are too small to be divided by. `sum` [K] is scratch
   /// memory.
   template <index_t Lanes>
-  DRO_HOST_DEVICE static bool make_row(const drawn_tile<T, Lanes>& draws, index_t l, T coefficient, T* sum, T* row) {
+  DRO_HOST_DEVICE static bool add_to_row(const drawn_tile<T, Lanes>& draws, index_t l, T coefficient, T* sum, T* row) {
     const relative_masses<T>& q = *draws.query;
     const index_t select = q.select();
-    bool possible = coefficient != T(0);
+    if (coefficient == T(0) || draws.scores[l] == minus_infinity<T>) return true;
     T left = draws.left[l];
-    for (index_t t = select; possible && t-- > 0;) {
-      const index_t j = draws.pick(l, t);
-      possible = q.score(j) != minus_infinity<T>;
-      sum[t] = left += q.mass[j];
-    }
-    const bool large_enough = !possible || sum[select - 1] >= least_mass<T>;
-    if (!possible || !large_enough) {
-      for (index_t j = 0; j < q.documents(); ++j) row[j] = T(0);
-      return large_enough;
-    }
+    for (index_t t = select; t-- > 0;) sum[t] = left += q.mass[draws.pick(l, t)];
+    if (!(sum[select - 1] >= least_mass<T>)) return false;
     T all = T(0);
     for (index_t t = 0; t < select; ++t) sum[t] = all += T(1) / sum[t];
-    const T factor = -coefficient * all;
-    for (index_t j = 0; j < q.documents(); ++j) row[j] = factor * q.mass[j];
+    // What picked documents will hold, apart: the loop over all of them then has no exception.
     for (index_t t = 0; t < select; ++t) {
       const index_t j = draws.pick(l, t);
-      row[j] = coefficient * (T(1) - q.mass[j] * sum[t]);
+      sum[t] = row[j] + coefficient * (T(1) - q.mass[j] * sum[t]);
     }
+    const T factor = -coefficient * all;
+    for (index_t j = 0; j < q.documents(); ++j) row[j] += factor * q.mass[j];
+    for (index_t t = 0; t < select; ++t) row[draws.pick(l, t)] = sum[t];
     return true;
   }
 
@@ -274,8 +301,11 @@ template <backend B, viewable<B> M>
   auto rankings = b.template make<document_t>(groups.total(), options.select);
   auto log_prob = b.template make<T>(groups.total(), 1);
   if (!how.truncates()) {
-    b.run(s.rows, detail::plackett_luce_draw_program<T>{s, b.view(rankings), b.view(log_prob), options.samples, random,
-                                                        how.noise});
+    detail::with_slots(options.select, how.noise, [&](auto slots, auto joint) {
+      const detail::plackett_luce_draw_program<T, decltype(slots)::value, decltype(joint)::value> program{
+          s, b.view(rankings), b.view(log_prob), options.samples, random, how.noise};
+      b.run(program.rows(), program);
+    });
     return draws<B, T>(b, std::move(rankings), std::move(log_prob), groups, how.traits());
   }
   auto log_kept = b.template make<T>(groups.total(), 1);

@@ -157,7 +157,7 @@ void check_weights(B& b, findings& found) {
       b, "weights of ragged groups, with multiplicities, of blocks, of nothing",
       []<backend C>(C& on, transcript& t) {
         const auto starts = write(on, host_matrix<std::int32_t>(6, 1, {0, 1, 1, 7, 24, 40}));
-        const auto groups = grouping::ragged(std::as_const(on).view(starts).data, 5, 40);
+        const auto groups = grouping::ragged(std::as_const(on).view(starts), 40);
         const auto likelihood = write(on, numbers<T>(40, 1, -8, 0, 204));
         const auto ratio = write(on, numbers<T>(40, 1, -1, 1, 205));
         const auto ones = make_filled<T>(on, 40, 1, T(0));

@@ -35,6 +35,15 @@ __global__ void run_rows(const __grid_constant__ Program program, index_t rows, 
   }
 }
 
+/// The same for one thread a row, and scratch in shared memory.
+template <class Program>
+__global__ void run_rows_alone(const __grid_constant__ Program program, index_t rows, std::size_t scratch) {
+  extern __shared__ double2 shared_scratch[];
+  thread_team team(reinterpret_cast<std::byte*>(shared_scratch) + threadIdx.x * scratch);
+  const index_t row = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (row < rows) program(team, row);
+}
+
 /// "dro::detail::fill_program<float>", as the compiler writes it.
 template <class Program>
 [[nodiscard]] const char* program_name() {
@@ -49,49 +58,83 @@ template <class Program>
   return name.c_str();
 }
 
-/// What a kernel leaves of a device's limits; asked once for each device. Makes all shared memory available to it.
+/// Whether a program says that it is worth a second kernel, for rows that one thread takes alone.
 template <class Program>
-[[nodiscard]] const kernel_limits& limits_of(const context& c) {
+inline constexpr bool has_kernel_for_one = requires {
+  requires Program::often_alone;
+};
+
+/// Size and alignment of the largest number in a row's scratch memory.
+template <class Program>
+inline constexpr std::size_t scratch_word = 8;
+template <class Program>
+requires requires { Program::scratch_word; }
+inline constexpr std::size_t scratch_word<Program> = Program::scratch_word;
+
+/// What a kernel leaves of a device's limits. Makes all shared memory available to it.
+[[nodiscard]] inline kernel_limits ask_limits(const context& c, const void* kernel) {
+  cudaFuncAttributes attributes;
+  c.check_queued(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+  const std::size_t shared = c.limits().shared_per_block - attributes.sharedSizeBytes;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+        "cudaFuncSetAttribute");
+  return {attributes.maxThreadsPerBlock, shared};
+}
+
+/// What a program's kernels leave of a device's limits.
+struct program_limits {
+  kernel_limits of_teams, of_one;
+};
+
+/// Asked once for each device.
+template <class Program>
+[[nodiscard]] const program_limits& limits_of(const context& c) {
   constexpr int most_devices = 64;
   static std::array<std::once_flag, most_devices> asked;
-  static std::array<kernel_limits, most_devices> known;
+  static std::array<program_limits, most_devices> known;
   const auto device = static_cast<std::size_t>(c.device());
   if (device >= most_devices) throw option_error("cuda_backend: device is " + std::to_string(device));
   std::call_once(asked[device], [&] {
-    const auto kernel = reinterpret_cast<const void*>(&run_rows<Program>);
-    cudaFuncAttributes attributes;
-    c.check_queued(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
-    const std::size_t shared = c.limits().shared_per_block - attributes.sharedSizeBytes;
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "cudaFuncSetAttribute");
-    known[device] = {attributes.maxThreadsPerBlock, shared};
+    known[device].of_teams = ask_limits(c, reinterpret_cast<const void*>(&run_rows<Program>));
+    if constexpr (has_kernel_for_one<Program>) {
+      known[device].of_one = ask_limits(c, reinterpret_cast<const void*>(&run_rows_alone<Program>));
+    }
   });
   return known[device];
 }
 
 template <class Program>
 void launch(context& c, index_t rows, const Program& program) {
-  std::size_t scratch_bytes = 0;
-  if constexpr (requires { program.scratch_bytes(); }) scratch_bytes = program.scratch_bytes();
   index_t width = 32;
   if constexpr (requires { program.width(); }) width = program.width();
+  const auto scratch_bytes = [&](int team) { return detail::scratch_bytes_of<device_team>(program, team); };
 
   const device_scope scope(c.device());
   c.note(program_name<Program>());
-  const row_plan plan = plan_rows(c.limits(), limits_of<Program>(c), rows, width, scratch_bytes);
+  const program_limits& limits = limits_of<Program>(c);
+  row_plan plan = plan_rows(c.limits(), limits.of_teams, rows, width, scratch_bytes, has_kernel_for_one<Program>,
+                            scratch_word<Program>);
+  const auto queue = [&](const void* kernel, void** arguments) {
+    const std::size_t shared = plan.shared ? static_cast<std::size_t>(plan.teams_of_block()) * plan.scratch : 0;
+    c.check_queued(cudaLaunchKernel(kernel, dim3(plan.grid), dim3(static_cast<unsigned>(plan.block)), arguments, shared,
+                                    c.stream()),
+                   "cudaLaunchKernel");
+  };
+  if constexpr (has_kernel_for_one<Program>) {
+    if (plan.team == 1 && plan.shared && plan.teams() >= static_cast<std::size_t>(rows) &&
+        plan.block <= limits.of_one.threads) {
+      void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.scratch};
+      return queue(reinterpret_cast<const void*>(&run_rows_alone<Program>), arguments);
+    }
+  }
   std::shared_ptr<block> workspace;
   std::byte* memory = nullptr;
   if (!plan.shared) {
     workspace = c.allocate(plan.teams() * plan.scratch);
     memory = static_cast<std::byte*>(workspace->data());
   }
-  int team = plan.team;
-  std::size_t scratch = plan.scratch;
-  void* arguments[] = {const_cast<Program*>(&program), &rows, &team, &scratch, &memory};
-  const std::size_t shared = plan.shared ? static_cast<std::size_t>(plan.teams_of_block()) * plan.scratch : 0;
-  c.check_queued(cudaLaunchKernel(reinterpret_cast<const void*>(&run_rows<Program>), dim3(plan.grid),
-                                  dim3(static_cast<unsigned>(plan.block)), arguments, shared, c.stream()),
-                 "cudaLaunchKernel");
+  void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.team, &plan.scratch, &memory};
+  queue(reinterpret_cast<const void*>(&run_rows<Program>), arguments);
 }
 
 }  // namespace dro::detail::cuda

@@ -46,16 +46,23 @@ struct row_plan {
 ///
 /// - Few wide rows (no more than two for each multiprocessor, at least 256 items): a block for each, with a thread for
 ///   each item as far as the kernel allows.
-/// - Otherwise a thread for each item up to a warp, but fewer as long as the threads of all rows still fill a quarter of
-///   the device: what threads do for each other is work that one thread alone has not.
+/// - Otherwise a thread for each item up to a warp. Where there are more rows than fill the device twice, fewer: the
+///   most that leave no more than a fifth of the threads without an item, since then only the work in all counts. (20
+///   items: 8 threads and 3 rounds, not 32 threads.)
+/// - Programs that are `often_alone`: fewer, down to one, as long as the threads of all rows fill a quarter of the
+///   device. What threads do for each other is work that one thread alone does not have.
 /// - Scratch lies in shared memory if at all possible. Teams are made larger, up to a warp, while so few of them fit
 ///   that a multiprocessor would be less than a third full. Beyond that it lies in device memory, for as many teams as
 ///   256 MiB hold.
 ///
-/// Scratch of teams smaller than a warp lies an odd number of 8-byte words apart, which puts the same element of
-/// neighbouring teams into different banks.
-[[nodiscard]] inline row_plan plan_rows(const device_limits& device, const kernel_limits& kernel, index_t rows,
-                                        index_t width, std::size_t scratch_bytes) {
+/// `scratch_bytes(team)` is what a row takes from a team of so many threads.
+///
+/// Scratch of teams smaller than a warp lies an odd number of words of `scratch_word` bytes apart, 4 or 8, which puts
+/// the same element of neighbouring teams into different banks if it has that size.
+template <class ScratchBytes>
+[[nodiscard]] row_plan plan_rows(const device_limits& device, const kernel_limits& kernel, index_t rows, index_t width,
+                                 const ScratchBytes& scratch_bytes, bool often_alone = false,
+                                 std::size_t scratch_word = 8) {
   constexpr int warp = 32;
   constexpr index_t wide = 256;
   constexpr std::size_t workspace_bytes = std::size_t{256} << 20;
@@ -66,18 +73,21 @@ struct row_plan {
   if (width >= wide && rows <= 2 * index_t{device.processors} && kernel.threads > warp) {
     const int most = static_cast<int>(std::bit_floor(static_cast<unsigned>(kernel.threads)));
     plan.team = plan.block = std::min(power_of_two(width), most);
-    plan.scratch = (scratch_bytes + 15) / 16 * 16;
+    plan.scratch = (scratch_bytes(plan.team) + 15) / 16 * 16;
     plan.shared = plan.scratch <= kernel.shared;
   } else {
-    const index_t full = index_t{device.processors} * device.threads / 4;
+    const index_t full = index_t{device.processors} * device.threads;
     plan.team = power_of_two(std::min<index_t>(width, warp));
-    while (plan.team > 1 && rows * (plan.team / 2) >= full) plan.team /= 2;
+    const auto idle = [&] { return (width + plan.team - 1) / plan.team * plan.team - width; };
+    while (plan.team > 1 && rows * plan.team > 2 * full && 4 * idle() > width) plan.team /= 2;
+    // Rows in numbers that are powers of two just miss a quarter of 132 multiprocessors: near enough.
+    while (often_alone && plan.team > 1 && 5 * rows * (plan.team / 2) >= full) plan.team /= 2;
 
     const auto stride = [&] {
-      const std::size_t words = (scratch_bytes + 7) / 8;
-      return 8 * (plan.team < warp ? words | 1 : (words + 1) / 2 * 2);
+      const std::size_t bytes = scratch_bytes(plan.team);
+      return plan.team < warp ? scratch_word * ((bytes + scratch_word - 1) / scratch_word | 1) : (bytes + 15) / 16 * 16;
     };
-    if (scratch_bytes > 0) {
+    if (scratch_bytes(plan.team) > 0) {
       const auto resident = [&] { return device.shared / stride() * static_cast<std::size_t>(plan.team); };
       while (plan.team < warp && 3 * resident() < static_cast<std::size_t>(device.threads)) plan.team *= 2;
       plan.scratch = stride();

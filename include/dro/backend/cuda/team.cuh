@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include <dro/backend/team.hpp>
 #include <dro/config.hpp>
 
 namespace dro::detail::cuda {
@@ -27,40 +28,85 @@ struct place {
 /// `mask` names the threads of the team within their warp. Every result is the same bits in every thread.
 namespace lanes {
 
+inline constexpr unsigned all = 0xFFFFFFFFU;
+
+/// exchange(mask) where all teams of a warp come here together, which they mostly do, is exchange(all), a constant: for
+/// a mask that differs between the threads of a warp a shuffle is a loop over the different masks. Threads that are
+/// active together take the same branch together, and if they are all 32, none of them waits for one that is elsewhere.
+template <class F>
+__device__ auto exchange_in(unsigned mask, F&& exchange) {
+  return __activemask() == all ? exchange(std::integral_constant<unsigned, all>{}) : exchange(mask);
+}
+
 template <class T>
 __device__ T sum(unsigned mask, int lanes, T value) {
-  for (int distance = lanes / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(mask, value, distance);
-  return value;
+  return exchange_in(mask, [=](auto together) {
+    using part = summand<T>;
+    T total = value;
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+      for (int k = 0; k < part::size; ++k) {
+        part::at(total, k) += __shfl_xor_sync(together, part::at(total, k), distance);
+      }
+    }
+    return total;
+  });
 }
 
 /// Of values that compare equal (0 and −0) that of the lowest lane; NaN is no input.
 template <class T>
 __device__ T largest(unsigned mask, int lanes, int lane, T value) {
-  for (int distance = lanes / 2; distance > 0; distance /= 2) {
-    const T other = __shfl_xor_sync(mask, value, distance);
-    const T low = (lane & distance) == 0 ? value : other;
-    const T high = (lane & distance) == 0 ? other : value;
-    value = high > low ? high : low;
-  }
-  return value;
+  return exchange_in(mask, [=](auto together) {
+    T best = value;
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+      const T other = __shfl_xor_sync(together, best, distance);
+      const T low = (lane & distance) == 0 ? best : other;
+      const T high = (lane & distance) == 0 ? other : best;
+      best = high > low ? high : low;
+    }
+    return best;
+  });
 }
 
 template <class T>
-__device__ place<T> first_of_largest(unsigned mask, int lanes, place<T> best) {
-  for (int distance = lanes / 2; distance > 0; distance /= 2) {
-    const place<T> other{__shfl_xor_sync(mask, best.value, distance), __shfl_xor_sync(mask, best.index, distance)};
-    if (best.is_behind(other)) best = other;
-  }
-  return best;
+__device__ place<T> first_of_largest(unsigned mask, int lanes, place<T> own) {
+  return exchange_in(mask, [=](auto together) {
+    place<T> best = own;
+    for (int distance = lanes / 2; distance > 0; distance /= 2) {
+      const place<T> other{__shfl_xor_sync(together, best.value, distance),
+                           __shfl_xor_sync(together, best.index, distance)};
+      if (best.is_behind(other)) best = other;
+    }
+    return best;
+  });
 }
 
 template <class T>
-__device__ T inclusive_scan(unsigned mask, int lanes, int lane, T value) {
-  for (int distance = 1; distance < lanes; distance *= 2) {
-    const T before = __shfl_up_sync(mask, value, static_cast<unsigned>(distance), lanes);
-    if (lane >= distance) value += before;
-  }
-  return value;
+__device__ T inclusive_scan(unsigned mask, int lanes, int lane, T own) {
+  return exchange_in(mask, [=](auto together) {
+    T value = own;
+    for (int distance = 1; distance < lanes; distance *= 2) {
+      const T before = __shfl_up_sync(together, value, static_cast<unsigned>(distance), lanes);
+      if (lane >= distance) value += before;
+    }
+    return value;
+  });
+}
+
+/// The value of the team's last lane.
+template <class T>
+__device__ T last(unsigned mask, int lanes, T value) {
+  return exchange_in(mask, [=](auto together) { return __shfl_sync(together, value, lanes - 1, lanes); });
+}
+
+inline __device__ bool any(unsigned mask, bool mine) {
+  return exchange_in(mask, [=](auto together) {
+    // Of a whole warp's vote, what the team's lanes said.
+    return (__ballot_sync(together, static_cast<int>(mine)) & mask) != 0;
+  });
+}
+
+inline __device__ void barrier(unsigned mask) {
+  exchange_in(mask, [](auto together) { __syncwarp(together); });
 }
 
 }  // namespace lanes
@@ -68,7 +114,7 @@ __device__ T inclusive_scan(unsigned mask, int lanes, int lane, T value) {
 /// The same for a whole block of up to 32 warps. Not inlined: programs call them at many places, and rarely.
 namespace blocks {
 
-inline constexpr unsigned all_lanes = 0xFFFFFFFFU;
+using lanes::all;
 inline constexpr int warp = 32;
 
 /// Value of each warp, seen by all: lane i of every warp gets that of warp i, `neutral` beyond the last warp.
@@ -85,21 +131,21 @@ __device__ T exchange(T of_warp, T neutral) {
 
 template <class T>
 __device__ __noinline__ T sum(T value) {
-  return lanes::sum(all_lanes, warp, exchange(lanes::sum(all_lanes, warp, value), T(0)));
+  return lanes::sum(all, warp, exchange(lanes::sum(all, warp, value), T{}));
 }
 
 template <class T>
 __device__ __noinline__ T largest(T value, T lowest) {
   const int lane = static_cast<int>(threadIdx.x % warp);
-  return lanes::largest(all_lanes, warp, lane, exchange(lanes::largest(all_lanes, warp, lane, value), lowest));
+  return lanes::largest(all, warp, lane, exchange(lanes::largest(all, warp, lane, value), lowest));
 }
 
 template <class T>
 __device__ __noinline__ place<T> first_of_largest(place<T> best, place<T> none) {
-  best = lanes::first_of_largest(all_lanes, warp, best);
+  best = lanes::first_of_largest(all, warp, best);
   best.value = exchange(best.value, none.value);
   best.index = exchange(best.index, none.index);
-  return lanes::first_of_largest(all_lanes, warp, best);
+  return lanes::first_of_largest(all, warp, best);
 }
 
 /// `total` gets the sum over the block.
@@ -107,11 +153,11 @@ template <class T>
 __device__ __noinline__ T inclusive_scan(T value, T& total) {
   const int lane = static_cast<int>(threadIdx.x % warp);
   const int own_warp = static_cast<int>(threadIdx.x / warp);
-  const T in_warp = lanes::inclusive_scan(all_lanes, warp, lane, value);
-  const T of_warp = exchange(__shfl_sync(all_lanes, in_warp, warp - 1), T(0));
-  const T up_to = lanes::inclusive_scan(all_lanes, warp, lane, of_warp);
-  total = __shfl_sync(all_lanes, up_to, warp - 1);
-  const T before = __shfl_sync(all_lanes, up_to, own_warp > 0 ? own_warp - 1 : 0);
+  const T in_warp = lanes::inclusive_scan(all, warp, lane, value);
+  const T of_warp = exchange(__shfl_sync(all, in_warp, warp - 1), T(0));
+  const T up_to = lanes::inclusive_scan(all, warp, lane, of_warp);
+  total = __shfl_sync(all, up_to, warp - 1);
+  const T before = __shfl_sync(all, up_to, own_warp > 0 ? own_warp - 1 : 0);
   return own_warp > 0 ? before + in_warp : in_warp;
 }
 
@@ -178,18 +224,22 @@ class device_team {
         up_to = blocks::inclusive_scan(value, total);
       } else {
         up_to = lanes::inclusive_scan(mask_, size_, rank_, value);
-        total = __shfl_sync(mask_, up_to, size_ - 1, size_);
+        total = lanes::last(mask_, size_, up_to);
       }
       if (i < n) out(i, before + up_to);
       before += total;
     }
   }
 
+  [[nodiscard]] __device__ bool any(bool mine) const {
+    return is_block() ? __syncthreads_or(static_cast<int>(mine)) != 0 : lanes::any(mask_, mine);
+  }
+
   __device__ void barrier() const {
     if (is_block()) {
       __syncthreads();
     } else {
-      __syncwarp(mask_);
+      lanes::barrier(mask_);
     }
   }
 
@@ -202,9 +252,65 @@ class device_team {
   [[nodiscard]] __device__ bool is_block() const { return size_ > blocks::warp; }
 
   std::byte* scratch_;
-  unsigned mask_ = blocks::all_lanes;
+  unsigned mask_ = lanes::all;
   int size_;
   int rank_;
+};
+
+/// One thread of a GPU that takes rows alone: what needs no other threads takes a fraction of the instructions.
+class thread_team {
+ public:
+  __device__ explicit thread_team(std::byte* scratch) : scratch_(scratch) {}
+
+  [[nodiscard]] static constexpr __device__ index_t size() { return 1; }
+  [[nodiscard]] static constexpr __device__ index_t rank() { return 0; }
+
+  template <class F>
+  __device__ void for_each(index_t n, F&& f) {
+    for (index_t i = 0; i < n; ++i) f(i);
+  }
+  template <class T, class F>
+  [[nodiscard]] __device__ T sum(index_t n, F&& f) {
+    T value{};
+    for (index_t i = 0; i < n; ++i) value += f(i);
+    return value;
+  }
+  template <class T, class F>
+  [[nodiscard]] __device__ T max(index_t n, T lowest, F&& f) {
+    T best = lowest;
+    for (index_t i = 0; i < n; ++i) {
+      const T value = f(i);
+      best = value > best ? value : best;
+    }
+    return best;
+  }
+  template <class T, class F>
+  [[nodiscard]] __device__ index_t arg_max(index_t n, T lowest, F&& f) {
+    place<T> best{lowest, n};
+    for (index_t i = 0; i < n; ++i) {
+      const T value = f(i);
+      if (value > best.value) best = {value, i};
+    }
+    return best.index;
+  }
+  template <class T, class F, class Out>
+  __device__ void inclusive_scan(index_t n, F&& f, Out&& out) {
+    T running{};
+    for (index_t i = 0; i < n; ++i) {
+      running += f(i);
+      out(i, running);
+    }
+  }
+  [[nodiscard]] static constexpr __device__ bool any(bool mine) { return mine; }
+  static __device__ void barrier() {}
+
+  template <class T>
+  [[nodiscard]] __device__ T* scratch(std::size_t byte_offset = 0) const {
+    return reinterpret_cast<T*>(scratch_ + byte_offset);
+  }
+
+ private:
+  std::byte* scratch_;
 };
 
 }  // namespace dro::detail::cuda

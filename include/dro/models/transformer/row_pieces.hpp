@@ -3,7 +3,7 @@
 #define DRO_MODELS_TRANSFORMER_ROW_PIECES_HPP
 
 /// \file
-/// Rows taken a piece at a time, so that what is made of each of them fits into a workspace.
+/// Some rows of a matrix: the ends of sequences, or pieces of which what is made fits into a workspace.
 
 #include <string>
 
@@ -17,6 +17,13 @@ namespace dro::models {
 template <class T>
 [[nodiscard]] constexpr matrix_view<T> rows_of(const matrix_view<T>& all, index_t first, index_t count) {
   return {all.data + first * all.row_stride, count, all.cols, all.row_stride, all.col_stride};
+}
+
+/// The last of each `length` rows.
+template <class T>
+[[nodiscard]] constexpr matrix_view<T> ends_of_sequences(const matrix_view<T>& all, index_t length) {
+  return {all.data + (length - 1) * all.row_stride, all.rows / length, all.cols, length * all.row_stride,
+          all.col_stride};
 }
 
 /// Calls f(first, count) for pieces of `rows` rows, in their order, of which `cols` numbers each fit into `workspace`

@@ -291,7 +291,8 @@ class transformer {
     lora_adapters<B, T> adapters(b, config_, tensors_, options);
     for (std::size_t k = 0; k < adapters.tensors().size(); k += 2) {
       const auto inputs = static_cast<double>(adapters.tensors()[k].cols());
-      fill_normal(b, adapters.parameters()[k].value, seed, static_cast<std::uint32_t>(k), 1 / std::sqrt(inputs));
+      const auto stream = static_cast<std::uint32_t>(tensors_.size() + k);  // none of initialise's
+      fill_normal(b, adapters.parameters()[k].value, seed, stream, 1 / std::sqrt(inputs));
     }
     adapt(b, std::move(adapters));
   }

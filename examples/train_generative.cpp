@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains two small language models together from scratch, one that chooses documents and one that answers from them,
+// and compares with other ways of training the same two networks.
+//
+//     train_generative                                       a generated world of two-hop questions
+//     train_generative --compare --seeds 3 --out results     every method, three seeds, and the table of
+//     docs/generative.md train_generative --train mine.jsonl                    your own questions, in any format of
+//     docs/data-formats.md
+//
+// Ctrl-C finishes the step, saves, and says how to resume. Exit status: 0 done, 2 something in the input or options is
+// wrong, 1 something in this program is, 130 interrupted.
+
+#include <atomic>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include <dro/data/checkpoint_file.hpp>
+#include <dro/error.hpp>
+
+#include "generative/example_set.hpp"
+#include "generative/options.hpp"
+#include "generative/run.hpp"
+#include "qa/standard_output.hpp"
+#include "qa/table.hpp"
+
+namespace {
+
+using generative::json;
+
+std::atomic<bool> interrupted{false};
+
+extern "C" void on_interrupt(int) {
+  interrupted = true;
+  std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
+}
+
+/// Makes the output folder and sees that a file can be written there, before any work is done.
+void prepare_output(const generative::options& o) {
+  if (o.out.empty()) return;
+  std::error_code failure;
+  std::filesystem::create_directories(o.out, failure);
+  if (failure) throw dro::file_error(o.out.string(), "cannot be made: " + failure.message());
+  const std::filesystem::path probe = o.out / ".writable";
+  dro::data::write_file_atomically(probe, {});
+  std::filesystem::remove(probe, failure);
+  if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro", failure)) {
+    throw dro::option_error(o.out.string() +
+                            " holds a run that was stopped: go on with --resume, or name another folder");
+  }
+}
+
+/// Mean and, of two or more, its standard error.
+struct mean_of {
+  std::vector<double> values;
+  [[nodiscard]] std::optional<double> mean() const {
+    double sum = 0;
+    for (const double v : values) sum += v;
+    return values.empty() ? std::nullopt : std::optional(sum / static_cast<double>(values.size()));
+  }
+  [[nodiscard]] std::optional<double> standard_error() const {
+    if (values.size() < 2) return std::nullopt;
+    double squares = 0;
+    for (const double v : values) squares += (v - *mean()) * (v - *mean());
+    const auto n = static_cast<double>(values.size());
+    return std::sqrt(squares / (n - 1) / n);
+  }
+};
+
+/// A row for each method: its results, means over seeds.
+[[nodiscard]] qa::table results_table(const json& results) {
+  using column = qa::table::column;
+  constexpr auto right = qa::table::side::right;
+  qa::table table({column{"method"},
+                   column{"what it is"},
+                   {"EM %", right},
+                   {"recall@K %", right},
+                   {"all-gold@K %", right},
+                   {"seconds", right}});
+  for (const generative::method& m : generative::methods) {
+    mean_of em, recall, all_gold, seconds;
+    for (const json& run : results) {
+      if (run["method"] != m.name) continue;
+      const json& final = run["final"];
+      em.values.push_back(100 * final["em"].get<double>());
+      if (!final["recall_at_k"].is_null()) {
+        recall.values.push_back(100 * final["recall_at_k"].get<double>());
+        all_gold.values.push_back(100 * final["all_gold_at_k"].get<double>());
+      }
+      seconds.values.push_back(run["seconds"]);
+    }
+    if (em.values.empty()) continue;
+    const auto cell = [](const mean_of& v) { return qa::table::cell(v.mean(), 1, v.standard_error()); };
+    table.add_row({std::string(m.name), std::string(m.description), cell(em), cell(recall), cell(all_gold),
+                   qa::table::cell(seconds.mean(), 1)});
+  }
+  return table;
+}
+
+int run(const generative::options& o) {
+  generative::check(o);
+  prepare_output(o);
+  const generative::example_set data = generative::load(o);
+  generative::session session(o, data, interrupted);
+  if (o.resume && !session.resumed()) std::fprintf(stderr, "nothing to resume in %s: starting\n", o.out.c_str());
+  std::fprintf(stderr, "%zu annotated, %zu training, %zu dev and %zu test questions, %zu tokens\n",
+               data.annotated.size(), data.train.size(), data.dev.size(), data.test.size(), data.tokens.size());
+  if (!session.train()) {
+    if (o.out.empty()) {
+      std::fprintf(stderr, "\ninterrupted; without --out nothing is kept\n");
+    } else {
+      std::fprintf(stderr,
+                   "\ninterrupted; everything done so far is in %s\nadd --resume to the same command to go on\n",
+                   session.checkpoint_path().c_str());
+    }
+    return 130;
+  }
+  if (!o.out.empty()) {
+    const std::string report =
+        json{{"options", generative::fingerprint(o)}, {"runs", session.results()}}.dump(2) + "\n";
+    dro::data::write_file_atomically(o.out / "report.json", {report.data(), report.size()});
+    session.remove_checkpoint();
+  }
+  std::printf("%s", results_table(session.results()).render().c_str());
+  std::printf("%s questions; K = %td\n", o.on_dev ? "dev" : "test", o.training.draw.select);
+  qa::finish_standard_output();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  generative::options o;
+  CLI::App app("Trains two small language models together: one chooses documents, one answers from them.",
+               "train_generative");
+  generative::add_options(app, o);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGXFSZ, SIG_IGN);  // a full disk or file-size limit is an error of the write, not the end of the program
+  try {
+    return run(o);
+  } catch (const dro::error& e) {
+    std::fprintf(stderr, "train_generative: %s\n", e.what());
+    return 2;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "train_generative: not enough memory for these questions and options\n");
+    return 2;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "train_generative: internal error: %s\n", e.what());
+    return 1;
+  }
+}
