@@ -31,9 +31,15 @@ function(dro_add_cuda_unit target)
   set(sources "")
   if(NOT unit_NO_LIBRARY_PROGRAMS)
     set(library "#include <dro/backend/cuda.cuh>\n@list@#include <dro/dro.hpp>\n#include <dro/models/table.hpp>\n\n")
+    string(CONCAT models "#include <dro/models/generative_reader.hpp>\n"
+                         "#include <dro/models/generative_selector.hpp>\n")
     foreach(family IN ITEMS common training ranking weights calibrations smoothed_calibrations objectives
-            reward_objectives regularised_objectives gradients)
+            reward_objectives regularised_objectives gradients transformer)
       string(REPLACE "@list@" "#include <dro/backend/cuda/programs/${family}.hpp>\n" includes "${library}")
+      if(family MATCHES "^(common|transformer)$")
+        string(REPLACE "#include <dro/models/table.hpp>\n" "${models}#include <dro/models/table.hpp>\n" includes
+               "${includes}")
+      endif()
       string(TOUPPER "dro_cuda_${family}_programs" programs)
       if(family STREQUAL "common")
         list(APPEND sources "${folder}/${family}.cu")

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <stdexcept>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -22,48 +22,15 @@
 #include <dro/backend/cuda.hpp>
 
 #include "../estimator_step.hpp"
+#include "stopwatch.hpp"
 
 namespace {
 
 using dro::cuda_backend;
+using dro_bench::check;
 using dro_bench::estimator_step;
 using dro_bench::step_shape;
-
-void check(cudaError_t code, const char* call) {
-  if (code != cudaSuccess) throw std::runtime_error(std::string(call) + ": " + cudaGetErrorString(code));
-}
-
-/// Two events around what is queued between them.
-class stopwatch {
- public:
-  explicit stopwatch(cudaStream_t stream) : stream_(stream) {
-    check(cudaEventCreate(&start_), "cudaEventCreate");
-    check(cudaEventCreate(&stop_), "cudaEventCreate");
-  }
-  ~stopwatch() {
-    static_cast<void>(cudaEventDestroy(start_));
-    static_cast<void>(cudaEventDestroy(stop_));
-  }
-  stopwatch(const stopwatch&) = delete;
-  stopwatch& operator=(const stopwatch&) = delete;
-
-  /// Seconds that the device took for what f() queues. Waits.
-  template <class F>
-  [[nodiscard]] double time(F&& f) {
-    check(cudaEventRecord(start_, stream_), "cudaEventRecord");
-    f();
-    check(cudaEventRecord(stop_, stream_), "cudaEventRecord");
-    check(cudaEventSynchronize(stop_), "cudaEventSynchronize");
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, start_, stop_), "cudaEventElapsedTime");
-    return 1e-3 * static_cast<double>(milliseconds);
-  }
-
- private:
-  cudaStream_t stream_;
-  cudaEvent_t start_ = nullptr;
-  cudaEvent_t stop_ = nullptr;
-};
+using dro_bench::stopwatch;
 
 /// Seconds of a copy on the device that reads and writes `bytes` altogether; median of 21.
 double copy_seconds(cuda_backend& b, dro::index_t bytes) {

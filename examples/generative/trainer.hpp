@@ -35,7 +35,7 @@ struct training_options {
   dro::draw_options draw = {8, 2};
   dro::index_t batch_size = 16;
   dro::index_t warm_up = 6;     ///< passes over the annotated questions
-  dro::index_t iterations = 4;  ///< passes over the training questions
+  dro::index_t iterations = 8;  ///< passes over the training questions
   double warm_up_rate = 4e-3;   ///< highest learning rate while warming up
   double rate = 5e-3;           ///< and afterwards
   std::uint64_t seed = 1;

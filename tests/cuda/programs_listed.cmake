@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# cmake -Dinclude=<folder> -P programs_listed.cmake: every row program of the core and of the tables is on a list of
-# those that dro_add_cuda_unit compiles, and the lists name no other. Other models and readers, which need more than
-# the core, are named to dro_add_cuda_unit by who uses them.
+# cmake -Dinclude=<folder> -P programs_listed.cmake: every row program of the core, of the tables and of the transformer
+# with the selector and the reader over it is on a list of those that dro_add_cuda_unit compiles, and the lists name no
+# other. Other models and readers, which need more than the core, are named to dro_add_cuda_unit by who uses them.
 
 cmake_path(ABSOLUTE_PATH include)
 set(listed "")
@@ -17,7 +17,8 @@ list(REMOVE_DUPLICATES listed)
 set(found "")
 file(GLOB_RECURSE headers "${include}/dro/*.hpp")
 list(FILTER headers EXCLUDE REGEX "/dro/(testing|data|text|models)/")
-list(APPEND headers "${include}/dro/models/table.hpp")
+file(GLOB models "${include}/dro/models/transformer/*.hpp" "${include}/dro/models/generative_*.hpp")
+list(APPEND headers ${models} "${include}/dro/models/table.hpp")
 foreach(header IN LISTS headers)
   set(scope "")  # the namespaces around a line, outermost first
   file(STRINGS "${header}" lines REGEX "^(namespace [a-z_:]+ {|}  // namespace|struct [a-z0-9_]+_program )")

@@ -191,6 +191,20 @@ TEST_CASE("scores of single documents: independent of the others, and their grad
   CHECK(checked == 11);  // embedding, nine of the layer, the last norm
 }
 
+TEST_CASE("DRO learns the second hop from answers alone") {
+  // After warm-up the first hop is known and the second, one of two, is a guess; two seconds later neither is.
+  const temporary_folder folder;
+  const auto out = folder.path() / "out";
+  REQUIRE(train_generative({"--families", "3", "--names", "2", "--homes", "8", "--train-questions", "512", "--held-out",
+                            "128", "--annotated", "128", "--iterations", "4", "--out", out.string()})
+              .status == 0);
+  const json run = report_in(out)["runs"].at(0);
+  CHECK(run["warm"]["em"] < 0.6);
+  CHECK(run["final"]["em"] > 0.9);
+  CHECK(run["final"]["all_gold_at_k"] > 0.9);
+  CHECK(run["iterations"].back()["evidence"].get<double>() > run["iterations"].front()["evidence"].get<double>());
+}
+
 TEST_CASE("a run that is killed and resumed gives the bits of one that is not") {
   const temporary_folder folder;
   const auto whole = folder.path() / "whole";

@@ -9,6 +9,5 @@
 #include "support/backends.hpp"
 
 DRO_CONFORMANCE_WEIGHTS("Eigen, column-major", dro::eigen_backend<Eigen::ColMajor>);
-DRO_CONFORMANCE_WEIGHTS("Eigen, row-major", dro::eigen_backend<Eigen::RowMajor>);
 DRO_CONFORMANCE_WEIGHTS("deferred", dro::deferred_backend);
 DRO_CONFORMANCE_WEIGHTS("a user's own", test::user_backend);

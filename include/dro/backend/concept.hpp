@@ -59,11 +59,12 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 ///     index_t width() const;               // items in the widest loop of a row, or what is typical if rows differ
 ///
 /// A GPU chooses by the width how many threads share a row, one for a width of 1 or less; without it a row is taken by
-/// 32 threads. `static constexpr bool often_alone = true` says that one thread a row is best wherever there are rows
-/// enough, and has a GPU's compiler make a kernel for just that; `scratch_word = 4` that nothing larger than that lies
-/// in scratch memory, 8 bytes being assumed. None of it changes a result but the order of sums. The functions are
-/// called on the host. A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see
-/// docs/backends.md.
+/// 32 threads. `static constexpr bool lives_in_scratch = true` says that most of the work goes to scratch memory: then
+/// a second kernel is made for scratch memory that is known to be on the chip, and rows that fill a GPU get fewer
+/// threads each. `static constexpr std::size_t scratch_word = 4` says that nothing larger than that lies there, 8 bytes
+/// being assumed. None of it changes a result but the order of sums. The functions are called on the host.
+///
+/// A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see docs/backends.md.
 template <class B>
 concept backend = detail::backend_of<B, float> && detail::backend_of<B, double> &&
     detail::backend_of<B, std::int32_t> && detail::backend_of<B, std::uint32_t> && requires(B& b, index_t n) {

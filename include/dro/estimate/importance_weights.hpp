@@ -173,6 +173,7 @@ struct importance_weights_program {
   }
 
  private:
+  // Flattened: a loop around a call that g++ did not inline, of exp above all, is no vector code.
   template <row_form Form, class Team, class Count>
   [[gnu::flatten]] DRO_HOST_DEVICE void write(Team& team, index_t q, const Count& count) const {
     const scored_row<T, Form> row = scores.template row_as<Form>(q);

@@ -89,6 +89,7 @@ struct coefficients_program {
   }
 
  private:
+  // Flattened, as that of the weights is.
   template <row_form Form, class Team, class Draws>
   [[gnu::flatten]] DRO_HOST_DEVICE void write(Team& team, index_t q, const Draws& draws) const {
     const index_t size = draws.size();

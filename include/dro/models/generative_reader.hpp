@@ -101,6 +101,24 @@ struct reading_program {
   }
 };
 
+/// Every draw as an item of its own, −1 for the items beyond them.
+struct each_draw_program {
+  matrix_view<std::int32_t> items;    // [items × 2]: draw and question
+  matrix_view<std::int32_t> item_of;  // [draws × 1]
+  index_t samples;                    // draws a question
+
+  [[nodiscard]] index_t width() const { return 1; }
+
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t item) const {
+    if (team.rank() != 0) return;
+    const bool is_draw = item < item_of.rows;
+    items(item, 0) = is_draw ? static_cast<std::int32_t>(item) : -1;
+    items(item, 1) = is_draw ? static_cast<std::int32_t>(item / samples) : -1;
+    if (is_draw) item_of(item, 0) = static_cast<std::int32_t>(item);
+  }
+};
+
 /// out of a draw ← Σ over the rows of its item.
 template <class T>
 struct sum_of_item_program {
@@ -234,24 +252,14 @@ class generative_reader {
             index_t answer)
         : queries_(queries), z_(z) {
       require_queries(queries, z.groups(), "generative_reader");
-      const std::vector<std::pair<index_t, index_t>> pairs = list_items(b, options.repeated);
-      items = static_cast<index_t>(pairs.size());
-      at_once = options.sequences < items ? options.sequences : items;
-      if (items == 0) return;
-      const index_t padded = (items + at_once - 1) / at_once * at_once;
-      host_matrix<std::int32_t> list(padded, 2);
-      for (index_t i = 0; i < padded; ++i) {
-        const auto [draw, query] = i < items ? pairs[static_cast<std::size_t>(i)] : std::pair<index_t, index_t>{-1, -1};
-        list(i, 0) = static_cast<std::int32_t>(draw);
-        list(i, 1) = static_cast<std::int32_t>(query);
+      if (options.repeated == repeated_rankings::read_each) {
+        list_each_draw(b, options.sequences);
+      } else {
+        list_each_ranking(b, options.sequences);
       }
-      list_ = write(b, list);
-      item_of_ = write(b, item_of_host_);
-      const std::vector<token_t>& marker = queries.style().answer;
-      marker_ = b.template make<token_t>(1, static_cast<index_t>(marker.size()));
-      b.write(marker.data(), b.view(marker_));
-      prompt_ = b.view(queries.heads()).cols + z.select() * b.view(queries.texts()).cols +
-                static_cast<index_t>(marker.size());
+      if (items == 0) return;
+      prompt_ =
+          b.view(queries.heads()).cols + z.select() * b.view(queries.texts()).cols + b.view(queries.marker()).cols;
       length = prompt_ + answer - 1;
       tokens_ = b.template make<token_t>(at_once * length, 1);
       targets_ = b.template make<token_t>(at_once * length, 1);
@@ -266,7 +274,7 @@ class generative_reader {
       const B& view = b;
       b.run(at_once, detail::reading_program{
                          view.view(queries_.heads()), view.view(queries_.texts()), view.view(queries_.answers()),
-                         view.view(std::as_const(marker_)), view.view(z_.rankings()), chosen(b, first), b.view(tokens_),
+                         view.view(queries_.marker()), view.view(z_.rankings()), chosen(b, first), b.view(tokens_),
                          b.view(targets_), b.view(starts_), queries_.most_documents(), prompt_, length});
     }
     void sum(B& b, index_t first, matrix_view<T> out) const {
@@ -278,7 +286,9 @@ class generative_reader {
     }
     [[nodiscard]] matrix_view<const token_t> targets(const B& b) const { return b.view(std::as_const(targets_)); }
     [[nodiscard]] matrix_view<const std::int32_t> item_of_draw(const B& b) const { return b.view(item_of_); }
-    [[nodiscard]] index_t item_of(index_t draw) const { return item_of_host_(draw, 0); }
+    [[nodiscard]] index_t item_of(index_t draw) const {
+      return item_of_host_.rows() == 0 ? draw : item_of_host_(draw, 0);
+    }
     /// The items that are read at a time, from `first` on.
     [[nodiscard]] matrix_view<const std::int32_t> chosen(const B& b, index_t first) const {
       matrix_view<const std::int32_t> part = b.view(list_);
@@ -288,21 +298,30 @@ class generative_reader {
     }
 
    private:
-    /// One pair (draw, question) for each item, and for each draw the item it belongs to.
-    [[nodiscard]] std::vector<std::pair<index_t, index_t>> list_items(B& b, repeated_rankings repeated) {
+    /// So many items, read `most` at a time; room for the last ones to be as many.
+    [[nodiscard]] index_t plan(index_t count, index_t most) {
+      items = count;
+      at_once = most < items ? most : items;
+      return items == 0 ? 0 : (items + at_once - 1) / at_once * at_once;
+    }
+
+    /// The items are the draws: known without a look at them.
+    void list_each_draw(B& b, index_t most) {
       const grouping& groups = z_.groups();
-      std::vector<std::pair<index_t, index_t>> pairs;
-      item_of_host_ = host_matrix<std::int32_t>(groups.total(), 1);
-      if (repeated == repeated_rankings::read_each) {
-        if (!groups.is_uniform()) {
-          throw shape_error("generative_reader: repeated_rankings::read_each needs equal numbers of draws a question");
-        }
-        for (index_t draw = 0; draw < groups.total(); ++draw) {
-          pairs.emplace_back(draw, draw / groups.per_query());
-          item_of_host_(draw, 0) = static_cast<std::int32_t>(draw);
-        }
-        return pairs;
+      if (!groups.is_uniform()) {
+        throw shape_error("generative_reader: repeated_rankings::read_each needs equal numbers of draws a question");
       }
+      const index_t padded = plan(groups.total(), most);
+      list_ = b.template make<std::int32_t>(padded, 2);
+      item_of_ = b.template make<std::int32_t>(items, 1);
+      b.run(padded, detail::each_draw_program{b.view(list_), b.view(item_of_), groups.per_query()});
+    }
+
+    /// An item for each ranking of a question that differs from those before it.
+    void list_each_ranking(B& b, index_t most) {
+      const grouping& groups = z_.groups();
+      std::vector<std::pair<index_t, index_t>> pairs;  // draw and question of each item
+      item_of_host_ = host_matrix<std::int32_t>(groups.total(), 1);
       const host_matrix<document_t> rankings = read(b, z_.rankings());
       const std::vector<index_t> begins = begins_of(b);
       for (index_t q = 0; q < groups.queries(); ++q) {
@@ -316,7 +335,14 @@ class generative_reader {
           item_of_host_(draw, 0) = place->second;
         }
       }
-      return pairs;
+      host_matrix<std::int32_t> list(plan(static_cast<index_t>(pairs.size()), most), 2);
+      for (index_t i = 0; i < list.rows(); ++i) {
+        const auto [draw, query] = i < items ? pairs[static_cast<std::size_t>(i)] : std::pair<index_t, index_t>{-1, -1};
+        list(i, 0) = static_cast<std::int32_t>(draw);
+        list(i, 1) = static_cast<std::int32_t>(query);
+      }
+      list_ = write(b, list);
+      item_of_ = write(b, item_of_host_);
     }
 
     /// Where the draws of each question begin, and where the last end.
@@ -336,7 +362,6 @@ class generative_reader {
     const draws<B, T>& z_;
     host_matrix<std::int32_t> item_of_host_;
     matrix_t<B, std::int32_t> list_, item_of_;
-    matrix_t<B, token_t> marker_;
     mutable matrix_t<B, token_t> tokens_, targets_;
     mutable matrix_t<B, std::int32_t> starts_;
     index_t prompt_ = 0;

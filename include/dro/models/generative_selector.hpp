@@ -325,7 +325,6 @@ class generative_selector {
           queries_(queries),
           samples_(samples),
           precision_(model.precision()),
-          identifiers_(b.template make<token_t>(queries.most_documents(), 1)),
           table_(b.template make<T>(queries.most_documents(), model.config().hidden_size)) {
       const std::vector<token_t>& tokens = queries.style().identifiers;
       const token_t largest = *std::max_element(tokens.begin(), tokens.end());
@@ -333,14 +332,13 @@ class generative_selector {
         throw option_error("generative_selector: identifier " + std::to_string(largest) + ", but the model has " +
                            std::to_string(model.config().vocab_size) + " tokens");
       }
-      b.write(tokens.data(), b.view(identifiers_));
       embedding<B, T>(b, model.output().value, identifiers(b), b.view(table_));
     }
 
     sequence_layout layout;
 
     [[nodiscard]] matrix_view<const token_t> prompts(const B& b) const { return b.view(queries_.prompts()); }
-    [[nodiscard]] matrix_view<const token_t> identifiers(const B& b) const { return b.view(identifiers_); }
+    [[nodiscard]] matrix_view<const token_t> identifiers(const B& b) const { return b.view(queries_.identifiers()); }
     [[nodiscard]] matrix_view<const T> table(const B& b) const { return b.view(table_); }
     [[nodiscard]] detail::candidates allowed(const B& b, matrix_view<const document_t> rankings) const {
       return {rankings, b.view(queries_.documents()), samples_};
@@ -374,7 +372,6 @@ class generative_selector {
     const retrieval_batch<B>& queries_;
     index_t samples_;
     matmul_precision precision_;
-    matrix_t<B, token_t> identifiers_;
     matrix_t<B, T> table_;
   };
 

@@ -108,6 +108,10 @@ class retrieval_batch {
     heads_ = write(b, heads);
     texts_ = write(b, texts);
     answers_ = write(b, answers);
+    identifiers_ = b.template make<token_t>(most_documents_, 1);
+    b.write(style_.identifiers.data(), b.view(identifiers_));
+    marker_ = b.template make<token_t>(1, static_cast<index_t>(style_.answer.size()));
+    b.write(style_.answer.data(), b.view(marker_));
   }
 
   [[nodiscard]] std::size_t size() const { return size_; }
@@ -126,6 +130,9 @@ class retrieval_batch {
   [[nodiscard]] const matrix_t<B, token_t>& heads() const { return heads_; }
   [[nodiscard]] const matrix_t<B, token_t>& texts() const { return texts_; }
   [[nodiscard]] const matrix_t<B, token_t>& answers() const { return answers_; }
+  /// The numbers of the n candidates, [n × 1], and what asks a reader to answer, [1 × M]: from the style.
+  [[nodiscard]] const matrix_t<B, token_t>& identifiers() const { return identifiers_; }
+  [[nodiscard]] const matrix_t<B, token_t>& marker() const { return marker_; }
 
  private:
   void require(const std::vector<tokenised_question>& questions) const {
@@ -165,7 +172,7 @@ class retrieval_batch {
   prompt_style style_;
   index_t most_documents_ = 1;
   index_t prompt_length_ = 0;
-  matrix_t<B, token_t> prompts_, heads_, texts_, answers_;
+  matrix_t<B, token_t> prompts_, heads_, texts_, answers_, identifiers_, marker_;
   matrix_t<B, std::int32_t> starts_, documents_;
 };
 

@@ -56,7 +56,7 @@ struct plackett_luce_draw_program {
   std::size_t scratch_bytes() const {
     return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(float));
   }
-  static constexpr bool often_alone = true;
+  static constexpr bool lives_in_scratch = true;
   static constexpr std::size_t scratch_word = sizeof(T);
   [[nodiscard]] index_t width() const { return samples < draws_of_row ? samples : draws_of_row; }
 
@@ -126,7 +126,7 @@ struct plackett_luce_log_prob_program {
   std::size_t scratch_bytes() const {
     return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(document_t));
   }
-  static constexpr bool often_alone = true;
+  static constexpr bool lives_in_scratch = true;
   static constexpr std::size_t scratch_word = sizeof(T);
   [[nodiscard]] index_t width() const { return groups.mean_size(); }
 
@@ -170,7 +170,7 @@ struct plackett_luce_gradient_program {
     return static_cast<std::size_t>(padded(scores.cols) + most * (stride() + rankings.cols)) * sizeof(T) +
            static_cast<std::size_t>(most + scores.cols) * sizeof(document_t);
   }
-  static constexpr bool often_alone = true;
+  static constexpr bool lives_in_scratch = true;
   static constexpr std::size_t scratch_word = sizeof(T);
   [[nodiscard]] index_t width() const { return groups.mean_size(); }
 
@@ -202,8 +202,8 @@ struct plackett_luce_gradient_program {
           if (!add_to_row(draws, l, coefficient, sums + i * select, rows + i * stride())) ++too_small[i];
         }
       });
+      team.barrier();
     }
-    team.barrier();
     team.for_each(n, [&](index_t j) {
       T sum = T(0);
       for (index_t i = 0; i < most; ++i) sum += rows[i * stride() + j];

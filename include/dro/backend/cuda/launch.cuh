@@ -17,31 +17,40 @@
 
 namespace dro::detail::cuda {
 
-/// Rows in turn over the teams of the grid.
+/// Rows in turn over the teams of the grid; scratch memory lies in `memory`, one part for each team.
 template <class Program>
-__global__ void run_rows(const __grid_constant__ Program program, index_t rows, int team_size, std::size_t scratch,
-                         std::byte* workspace) {
-  extern __shared__ double2 shared_scratch[];  // the type for its alignment
-  const int shift = __ffs(team_size) - 1;      // a power of two: divisions are dear
+__device__ void run_rows_in(const Program& program, index_t rows, int team_size, std::byte* memory) {
+  const int shift = __ffs(team_size) - 1;  // a power of two: divisions are dear
   const index_t teams = blockDim.x >> shift;
-  const index_t of_block = threadIdx.x >> shift;
-  const index_t of_grid = static_cast<index_t>(blockIdx.x) * teams + of_block;
-  std::byte* memory = workspace == nullptr ? reinterpret_cast<std::byte*>(shared_scratch) + of_block * scratch
-                                           : workspace + of_grid * scratch;
   device_team team(team_size, memory);
-  for (index_t row = of_grid; row < rows; row += teams * static_cast<index_t>(gridDim.x)) {
+  for (index_t row = static_cast<index_t>(blockIdx.x) * teams + (threadIdx.x >> shift); row < rows;
+       row += teams * static_cast<index_t>(gridDim.x)) {
     program(team, row);
     team.barrier();  // before the next row takes the scratch memory
   }
 }
 
-/// The same for one thread a row, and scratch in shared memory.
+/// The scratch memory of this thread's team in its block.
+__device__ inline std::byte* shared_scratch(int team_size, std::size_t scratch) {
+  extern __shared__ double2 shared_memory[];  // the type for its alignment
+  return reinterpret_cast<std::byte*>(shared_memory) + (threadIdx.x >> (__ffs(team_size) - 1)) * scratch;
+}
+
+/// Scratch memory in shared memory, or in a workspace where there is one: the compiler does not know which.
 template <class Program>
-__global__ void run_rows_alone(const __grid_constant__ Program program, index_t rows, std::size_t scratch) {
-  extern __shared__ double2 shared_scratch[];
-  thread_team team(reinterpret_cast<std::byte*>(shared_scratch) + threadIdx.x * scratch);
-  const index_t row = static_cast<index_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (row < rows) program(team, row);
+__global__ void run_rows(const __grid_constant__ Program program, index_t rows, int team_size, std::size_t scratch,
+                         std::byte* workspace) {
+  const int shift = __ffs(team_size) - 1;
+  const std::size_t of_grid = std::size_t{blockIdx.x} * (blockDim.x >> shift) + (threadIdx.x >> shift);
+  run_rows_in(program, rows, team_size,
+              workspace == nullptr ? shared_scratch(team_size, scratch) : workspace + of_grid * scratch);
+}
+
+/// Scratch memory in shared memory, which takes fewer instructions where the compiler knows it.
+template <class Program>
+__global__ void run_rows_shared(const __grid_constant__ Program program, index_t rows, int team_size,
+                                std::size_t scratch) {
+  run_rows_in(program, rows, team_size, shared_scratch(team_size, scratch));
 }
 
 /// "dro::detail::fill_program<float>", as the compiler writes it.
@@ -58,10 +67,10 @@ template <class Program>
   return name.c_str();
 }
 
-/// Whether a program says that it is worth a second kernel, for rows that one thread takes alone.
+/// Whether a program says that it is worth a second kernel, for scratch memory that is known to be shared.
 template <class Program>
-inline constexpr bool has_kernel_for_one = requires {
-  requires Program::often_alone;
+inline constexpr bool has_shared_kernel = requires {
+  requires Program::lives_in_scratch;
 };
 
 /// Size and alignment of the largest number in a row's scratch memory.
@@ -83,7 +92,7 @@ inline constexpr std::size_t scratch_word<Program> = Program::scratch_word;
 
 /// What a program's kernels leave of a device's limits.
 struct program_limits {
-  kernel_limits of_teams, of_one;
+  kernel_limits any, shared;
 };
 
 /// Asked once for each device.
@@ -95,9 +104,9 @@ template <class Program>
   const auto device = static_cast<std::size_t>(c.device());
   if (device >= most_devices) throw option_error("cuda_backend: device is " + std::to_string(device));
   std::call_once(asked[device], [&] {
-    known[device].of_teams = ask_limits(c, reinterpret_cast<const void*>(&run_rows<Program>));
-    if constexpr (has_kernel_for_one<Program>) {
-      known[device].of_one = ask_limits(c, reinterpret_cast<const void*>(&run_rows_alone<Program>));
+    known[device].any = ask_limits(c, reinterpret_cast<const void*>(&run_rows<Program>));
+    if constexpr (has_shared_kernel<Program>) {
+      known[device].shared = ask_limits(c, reinterpret_cast<const void*>(&run_rows_shared<Program>));
     }
   });
   return known[device];
@@ -112,21 +121,23 @@ void launch(context& c, index_t rows, const Program& program) {
   const device_scope scope(c.device());
   c.note(program_name<Program>());
   const program_limits& limits = limits_of<Program>(c);
-  row_plan plan = plan_rows(c.limits(), limits.of_teams, rows, width, scratch_bytes, has_kernel_for_one<Program>,
-                            scratch_word<Program>);
-  const auto queue = [&](const void* kernel, void** arguments) {
+  const auto plan_for = [&](const kernel_limits& kernel) {
+    return plan_rows(c.limits(), kernel, rows, width, scratch_bytes, has_shared_kernel<Program>, scratch_word<Program>);
+  };
+  const auto queue = [&](const void* kernel, const row_plan& plan, void** arguments) {
     const std::size_t shared = plan.shared ? static_cast<std::size_t>(plan.teams_of_block()) * plan.scratch : 0;
     c.check_queued(cudaLaunchKernel(kernel, dim3(plan.grid), dim3(static_cast<unsigned>(plan.block)), arguments, shared,
                                     c.stream()),
                    "cudaLaunchKernel");
   };
-  if constexpr (has_kernel_for_one<Program>) {
-    if (plan.team == 1 && plan.shared && plan.teams() >= static_cast<std::size_t>(rows) &&
-        plan.block <= limits.of_one.threads) {
-      void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.scratch};
-      return queue(reinterpret_cast<const void*>(&run_rows_alone<Program>), arguments);
+  if constexpr (has_shared_kernel<Program>) {
+    row_plan plan = plan_for(limits.shared);
+    if (plan.shared) {
+      void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.team, &plan.scratch};
+      return queue(reinterpret_cast<const void*>(&run_rows_shared<Program>), plan, arguments);
     }
   }
+  row_plan plan = plan_for(limits.any);
   std::shared_ptr<block> workspace;
   std::byte* memory = nullptr;
   if (!plan.shared) {
@@ -134,7 +145,7 @@ void launch(context& c, index_t rows, const Program& program) {
     memory = static_cast<std::byte*>(workspace->data());
   }
   void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.team, &plan.scratch, &memory};
-  queue(reinterpret_cast<const void*>(&run_rows<Program>), arguments);
+  queue(reinterpret_cast<const void*>(&run_rows<Program>), plan, arguments);
 }
 
 }  // namespace dro::detail::cuda

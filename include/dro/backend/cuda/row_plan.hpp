@@ -49,8 +49,8 @@ struct row_plan {
 /// - Otherwise a thread for each item up to a warp. Where there are more rows than fill the device twice, fewer: the
 ///   most that leave no more than a fifth of the threads without an item, since then only the work in all counts. (20
 ///   items: 8 threads and 3 rounds, not 32 threads.)
-/// - Programs that are `often_alone`: fewer, down to one, as long as the threads of all rows fill a quarter of the
-///   device. What threads do for each other is work that one thread alone does not have.
+/// - With `few_threads`: fewer, down to one, as long as the threads of all rows fill the device. What threads do for
+///   each other is work that one thread alone does not have.
 /// - Scratch lies in shared memory if at all possible. Teams are made larger, up to a warp, while so few of them fit
 ///   that a multiprocessor would be less than a third full. Beyond that it lies in device memory, for as many teams as
 ///   256 MiB hold.
@@ -61,7 +61,7 @@ struct row_plan {
 /// the same element of neighbouring teams into different banks if it has that size.
 template <class ScratchBytes>
 [[nodiscard]] row_plan plan_rows(const device_limits& device, const kernel_limits& kernel, index_t rows, index_t width,
-                                 const ScratchBytes& scratch_bytes, bool often_alone = false,
+                                 const ScratchBytes& scratch_bytes, bool few_threads = false,
                                  std::size_t scratch_word = 8) {
   constexpr int warp = 32;
   constexpr index_t wide = 256;
@@ -80,8 +80,7 @@ template <class ScratchBytes>
     plan.team = power_of_two(std::min<index_t>(width, warp));
     const auto idle = [&] { return (width + plan.team - 1) / plan.team * plan.team - width; };
     while (plan.team > 1 && rows * plan.team > 2 * full && 4 * idle() > width) plan.team /= 2;
-    // Rows in numbers that are powers of two just miss a quarter of 132 multiprocessors: near enough.
-    while (often_alone && plan.team > 1 && 5 * rows * (plan.team / 2) >= full) plan.team /= 2;
+    while (few_threads && plan.team > 1 && rows * (plan.team / 2) >= full) plan.team /= 2;
 
     const auto stride = [&] {
       const std::size_t bytes = scratch_bytes(plan.team);

@@ -257,62 +257,6 @@ class device_team {
   int rank_;
 };
 
-/// One thread of a GPU that takes rows alone: what needs no other threads takes a fraction of the instructions.
-class thread_team {
- public:
-  __device__ explicit thread_team(std::byte* scratch) : scratch_(scratch) {}
-
-  [[nodiscard]] static constexpr __device__ index_t size() { return 1; }
-  [[nodiscard]] static constexpr __device__ index_t rank() { return 0; }
-
-  template <class F>
-  __device__ void for_each(index_t n, F&& f) {
-    for (index_t i = 0; i < n; ++i) f(i);
-  }
-  template <class T, class F>
-  [[nodiscard]] __device__ T sum(index_t n, F&& f) {
-    T value{};
-    for (index_t i = 0; i < n; ++i) value += f(i);
-    return value;
-  }
-  template <class T, class F>
-  [[nodiscard]] __device__ T max(index_t n, T lowest, F&& f) {
-    T best = lowest;
-    for (index_t i = 0; i < n; ++i) {
-      const T value = f(i);
-      best = value > best ? value : best;
-    }
-    return best;
-  }
-  template <class T, class F>
-  [[nodiscard]] __device__ index_t arg_max(index_t n, T lowest, F&& f) {
-    place<T> best{lowest, n};
-    for (index_t i = 0; i < n; ++i) {
-      const T value = f(i);
-      if (value > best.value) best = {value, i};
-    }
-    return best.index;
-  }
-  template <class T, class F, class Out>
-  __device__ void inclusive_scan(index_t n, F&& f, Out&& out) {
-    T running{};
-    for (index_t i = 0; i < n; ++i) {
-      running += f(i);
-      out(i, running);
-    }
-  }
-  [[nodiscard]] static constexpr __device__ bool any(bool mine) { return mine; }
-  static __device__ void barrier() {}
-
-  template <class T>
-  [[nodiscard]] __device__ T* scratch(std::size_t byte_offset = 0) const {
-    return reinterpret_cast<T*>(scratch_ + byte_offset);
-  }
-
- private:
-  std::byte* scratch_;
-};
-
 }  // namespace dro::detail::cuda
 
 #endif

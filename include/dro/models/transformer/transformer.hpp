@@ -382,11 +382,13 @@ class transformer {
     }
     if (rows == 0 || branches == 0) return;
     const index_t heads = config_.num_key_value_heads;
+    const auto reorder = [&](const matrix_view<T>& keys) {
+      b.run(memory.sequences() * heads * rows,
+            detail::reorder_branches_program<T>{keys, parents, layout, heads, branches, rows});
+    };
     for (const auto& slots : memory.layers_) {
-      for (const auto& slot : {slots.k, slots.v}) {
-        b.run(memory.sequences() * heads * rows,
-              detail::reorder_branches_program<T>{memory.at(slot), parents, layout, heads, branches, rows});
-      }
+      reorder(memory.at(slots.k));
+      reorder(memory.at(slots.v));
     }
   }
 

@@ -22,7 +22,10 @@
   X(dro::detail::take_first_program<std::int32_t>) \
   X(dro::detail::allocate_program) \
   X(dro::detail::add_rows_program) \
-  X(dro::detail::add_statuses_program)
+  X(dro::detail::add_statuses_program) \
+  X(dro::models::detail::choice_tokens_program) \
+  X(dro::models::detail::each_draw_program) \
+  X(dro::models::detail::reading_program)
 // clang-format on
 
 #endif
