@@ -244,7 +244,8 @@ class trainer {
     return one_list_each(x, [&](dro::index_t q) {
       std::vector<dro::document_t> order(x[q].tokens.documents.size());
       std::iota(order.begin(), order.end(), dro::document_t{0});
-      std::stable_sort(order.begin(), order.end(), [&](auto a, auto c) { return scores(q, a) > scores(q, c); });
+      std::sort(order.begin(), order.end(),
+                [&](auto a, auto c) { return scores(q, a) != scores(q, c) ? scores(q, a) > scores(q, c) : a < c; });
       return order;
     });
   }

@@ -36,15 +36,34 @@ using generative::world_part;
   return run_program(joined({DRO_TRAIN_GENERATIVE, "--threads", "1"}, arguments), std::move(limits));
 }
 
-/// A run of a second on a small world.
-const std::vector<std::string> small = {"--families", "4",  "--annotated", "64", "--train-questions", "64",
-                                        "--held-out", "16", "--warm-up",   "4",  "--iterations",      "3",
-                                        "--width",    "16", "--batch",     "8",  "--samples",         "4",
-                                        "--patience", "9",  "--layers",    "1"};
-
+/// Arguments of a short run on a small world.
 [[nodiscard]] std::vector<std::string> small_run(const std::filesystem::path& out,
-                                                 const std::vector<std::string>& more = {}) {
-  return joined(joined(small, {"--out", out.string()}), more);
+                                                 const std::vector<std::string>& more = {}, int iterations = 3) {
+  return joined({"--families",
+                 "4",
+                 "--annotated",
+                 "64",
+                 "--train-questions",
+                 "64",
+                 "--held-out",
+                 "16",
+                 "--warm-up",
+                 "4",
+                 "--width",
+                 "16",
+                 "--layers",
+                 "1",
+                 "--batch",
+                 "8",
+                 "--samples",
+                 "4",
+                 "--patience",
+                 "99",
+                 "--iterations",
+                 std::to_string(iterations),
+                 "--out",
+                 out.string()},
+                more);
 }
 
 /// Every file below a folder by its path there; the report without how long runs took.
@@ -207,28 +226,32 @@ TEST_CASE("DRO learns the second hop from answers alone") {
 
 TEST_CASE("a run that is killed and resumed gives the bits of one that is not") {
   const temporary_folder folder;
+  const auto arguments = [&](const std::filesystem::path& out, const std::vector<std::string>& more = {}) {
+    return small_run(out, more, 20);
+  };
   const auto whole = folder.path() / "whole";
-  REQUIRE(train_generative(small_run(whole)).status == 0);
+  REQUIRE(train_generative(arguments(whole)).status == 0);
   const auto expected = all_files(whole);
   REQUIRE(expected.count("dro-1/selector/model.safetensors") == 1);
   REQUIRE(expected.count("dro-1/reader/model.safetensors") == 1);
   REQUIRE(expected.count("report.json") == 1);
-  // In warm-up (4 passes), when it is over, and in an iteration; a resumed run is killed once more.
-  for (const std::uint64_t kept : {1U, 4U, 6U}) {
+  // There is a checkpoint after each of 4 passes of warm-up and 20 iterations. Killed in warm-up, at its end, and in an
+  // iteration; and once more after it was resumed.
+  for (const std::uint64_t kept : {1U, 4U, 8U}) {
     CAPTURE(kept);
     const auto out = folder.path() / ("killed-" + std::to_string(kept));
-    for (const std::uint64_t until : {kept, kept + 1}) {
-      const auto arguments =
-          small_run(out, until == kept ? std::vector<std::string>{} : std::vector<std::string>{"--resume"});
-      running_program program(joined({DRO_TRAIN_GENERATIVE, "--threads", "1"}, arguments));
-      REQUIRE(program.wait_until([&] { return checkpoints_in(out) >= until; }));
+    const auto kill_after = [&](std::uint64_t checkpoints, const std::vector<std::string>& more) {
+      running_program program(joined({DRO_TRAIN_GENERATIVE, "--threads", "1"}, arguments(out, more)));
+      REQUIRE(program.wait_until([&] { return checkpoints_in(out) >= checkpoints; }));
       program.send(SIGKILL);
-      (void)program.wait();
-    }
-    REQUIRE(std::filesystem::exists(out / "checkpoint.dro"));
-    const outcome o = train_generative(small_run(out, {"--resume"}));
+      CHECK(program.wait().signal == SIGKILL);
+    };
+    kill_after(kept, {});
+    kill_after(kept + 2, {"--resume"});
+    const outcome o = train_generative(arguments(out, {"--resume"}));
     CAPTURE(o.err);
     REQUIRE(o.status == 0);
+    CHECK(o.err.find("nothing to resume") == std::string::npos);
     CHECK(all_files(out) == expected);
   }
 }
