@@ -29,11 +29,11 @@
 #include <dro/models/question_models.hpp>
 #include <dro/text/answer_metrics.hpp>
 
+#include "program.hpp"
 #include "qa/evaluation.hpp"
 #include "qa/options.hpp"
 #include "qa/question_set.hpp"
 #include "qa/report.hpp"
-#include "qa/standard_output.hpp"
 #include "qa/table.hpp"
 #include "qa/trainer.hpp"
 
@@ -227,7 +227,7 @@ int run(const settings& s) {
               static_cast<unsigned long long>(s.data.seed) + static_cast<unsigned long long>(s.data.seeds - 1));
   std::printf(
       "Means over seeds ± standard error; gains ± the standard error paired over dev questions, then over seeds.\n");
-  qa::finish_standard_output();
+  program::finish_standard_output();
   return 0;
 }
 
@@ -252,17 +252,8 @@ int main(int argc, char** argv) {
   app.add_option("--memory", s.allocation.memory, "see dro::allocation_options")->capture_default_str();
   app.add_option("--least", s.allocation.least, "fewest draws of a question")->capture_default_str();
   app.add_option("--iterations", s.data.iterations, "passes over the training questions")->capture_default_str();
-  app.add_option("--seed", s.data.seed, "of the first run")->check(qa::not_negative)->capture_default_str();
+  app.add_option("--seed", s.data.seed, "of the first run")->check(program::not_negative)->capture_default_str();
   app.add_option("--seeds", s.data.seeds, "runs")->capture_default_str();
   app.add_option("--threads", s.data.threads, "threads; 0: all")->capture_default_str();
-  CLI11_PARSE(app, argc, argv);
-  try {
-    return run(s);
-  } catch (const dro::error& e) {
-    std::fprintf(stderr, "adaptive_e_step: %s\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "adaptive_e_step: internal error: %s\n", e.what());
-    return 1;
-  }
+  return program::start(app, argc, argv, [&] { return run(s); });
 }

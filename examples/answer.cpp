@@ -6,12 +6,10 @@
 // Writes one JSON object a line: id, question, the documents chosen, the answer and, where the file has answers, EM and
 // F1. Exit status: 0 done, 2 something in the input is wrong, 1 something in this program is.
 
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <limits>
-#include <new>
 #include <span>
 #include <string>
 #include <system_error>
@@ -26,10 +24,10 @@
 #include <dro/models/question_models.hpp>
 #include <dro/text/answer_metrics.hpp>
 
+#include "program.hpp"
 #include "qa/evaluation.hpp"
 #include "qa/methods.hpp"
 #include "qa/options.hpp"
-#include "qa/standard_output.hpp"
 
 namespace {
 
@@ -92,7 +90,7 @@ int run(const options& o) {
   }
   if (scored > 0)
     std::fprintf(stderr, "%.0f questions: EM %.1f %%, F1 %.1f %%\n", scored, 100 * em / scored, 100 * f1 / scored);
-  qa::finish_standard_output();
+  program::finish_standard_output();
   return 0;
 }
 
@@ -104,23 +102,6 @@ int main(int argc, char** argv) {
   app.add_option("--model", o.model, "the --out folder of train_qa")->capture_default_str();
   app.add_option("--questions", o.questions,
                  "questions, any format of docs/data-formats.md; the shipped dev set if none");
-  app.add_option("--limit", o.limit, "answer only so many")->check(qa::not_negative);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of the write, not the end of the program
-  try {
-    return run(o);
-  } catch (const dro::error& e) {
-    std::fprintf(stderr, "answer: %s\n", e.what());
-    return 2;
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "answer: not enough memory for these questions and options\n");
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "answer: internal error: %s\n", e.what());
-    return 1;
-  }
+  app.add_option("--limit", o.limit, "answer only so many")->check(program::not_negative);
+  return program::start(app, argc, argv, [&] { return run(o); });
 }

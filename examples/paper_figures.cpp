@@ -36,13 +36,13 @@
 #include <dro/error.hpp>
 #include <dro/models/question_models.hpp>
 
+#include "program.hpp"
 #include "qa/departures.hpp"
 #include "qa/evaluation.hpp"
 #include "qa/html_report.hpp"
 #include "qa/options.hpp"
 #include "qa/question_set.hpp"
 #include "qa/report.hpp"
-#include "qa/standard_output.hpp"
 #include "qa/svg_plot.hpp"
 #include "qa/table.hpp"
 #include "qa/trainer.hpp"
@@ -341,7 +341,7 @@ int run(const qa::options& o, std::size_t limit) {
     const std::string html = page(heading, exhibits);
     dro::data::write_file_atomically(o.out, {html.data(), html.size()});
   }
-  qa::finish_standard_output();
+  program::finish_standard_output();
   return 0;
 }
 
@@ -357,25 +357,12 @@ int main(int argc, char** argv) {
   app.add_option("--dev", o.dev, "questions to report on; every fifth training question if only --train is given");
   app.add_option("--select", o.select, "documents chosen for each question (K), as train_qa chooses it if not given");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
-  app.add_option("--seed", o.seed, "the first seed")->check(qa::not_negative)->capture_default_str();
+  app.add_option("--seed", o.seed, "the first seed")->check(program::not_negative)->capture_default_str();
   app.add_option("--seeds", o.seeds, "seeds from there on; tables have mean and standard error")->capture_default_str();
   app.add_option("--threads", o.threads, "threads; 0: all")->capture_default_str();
   app.add_option("--limit", limit, "only the first so many questions of each file; 0: all")
-      ->check(qa::not_negative)
+      ->check(program::not_negative)
       ->capture_default_str();
   app.add_option("--out", o.out, "file for the tables and charts as a page (HTML)");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
-  try {
-    return run(o, limit);
-  } catch (const dro::error& e) {
-    std::fprintf(stderr, "paper_figures: %s\n", e.what());
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "paper_figures: internal error: %s\n", e.what());
-    return 1;
-  }
+  return program::start(app, argc, argv, [&] { return run(o, limit); });
 }

@@ -16,7 +16,6 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <new>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -30,7 +29,7 @@
 #include "generative/example_set.hpp"
 #include "generative/options.hpp"
 #include "generative/run.hpp"
-#include "qa/standard_output.hpp"
+#include "program.hpp"
 #include "qa/table.hpp"
 
 namespace {
@@ -132,7 +131,7 @@ int run(const generative::options& o) {
   }
   std::printf("%s", results_table(session.results()).render().c_str());
   std::printf("%s questions; K = %td\n", o.on_dev ? "dev" : "test", o.training.draw.select);
-  qa::finish_standard_output();
+  program::finish_standard_output();
   return 0;
 }
 
@@ -143,23 +142,6 @@ int main(int argc, char** argv) {
   CLI::App app("Trains two small language models together: one chooses documents, one answers from them.",
                "train_generative");
   generative::add_options(app, o);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
   std::signal(SIGINT, on_interrupt);
-  std::signal(SIGXFSZ, SIG_IGN);  // a full disk or file-size limit is an error of the write, not the end of the program
-  try {
-    return run(o);
-  } catch (const dro::error& e) {
-    std::fprintf(stderr, "train_generative: %s\n", e.what());
-    return 2;
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "train_generative: not enough memory for these questions and options\n");
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "train_generative: internal error: %s\n", e.what());
-    return 1;
-  }
+  return program::start(app, argc, argv, [&] { return run(o); });
 }

@@ -14,7 +14,6 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <new>
 #include <string>
 #include <system_error>
 
@@ -23,12 +22,12 @@
 #include <dro/data/checkpoint_file.hpp>
 #include <dro/error.hpp>
 
+#include "program.hpp"
 #include "qa/html_report.hpp"
 #include "qa/options.hpp"
 #include "qa/question_set.hpp"
 #include "qa/report.hpp"
 #include "qa/run.hpp"
-#include "qa/standard_output.hpp"
 #include "qa/table.hpp"
 
 namespace {
@@ -81,7 +80,7 @@ void print_results(const qa::json& report) {
 }
 
 int run(const qa::options& o) {
-  const qa::stopwatch watch;
+  const program::stopwatch watch;
   qa::check(o);
   prepare_output(o);
   const qa::question_set data = qa::load(o, DRO_EXAMPLE_DATA);
@@ -111,7 +110,7 @@ int run(const qa::options& o) {
   print_results(qa::with_seconds(report));
   std::printf("%.1f s in all\n", watch.seconds());
   if (!o.out.empty()) std::printf("report: %s\n", (o.out / "report.html").c_str());
-  qa::finish_standard_output();
+  program::finish_standard_output();
   return 0;
 }
 
@@ -121,23 +120,6 @@ int main(int argc, char** argv) {
   qa::options o;
   CLI::App app("Trains a document selector and an answer reader together.", "train_qa");
   qa::add_options(app, o);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
   std::signal(SIGINT, on_interrupt);
-  std::signal(SIGXFSZ, SIG_IGN);  // a full disk or file-size limit is an error of the write, not the end of the program
-  try {
-    return run(o);
-  } catch (const dro::error& e) {
-    std::fprintf(stderr, "train_qa: %s\n", e.what());
-    return 2;
-  } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "train_qa: not enough memory for these questions and options\n");
-    return 2;
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "train_qa: internal error: %s\n", e.what());
-    return 1;
-  }
+  return program::start(app, argc, argv, [&] { return run(o); });
 }

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +25,7 @@
 #include <dro/data/checkpoint_file.hpp>
 #include <dro/dro.hpp>
 
+#include "../program.hpp"
 #include "evaluation.hpp"
 #include "example_set.hpp"
 #include "methods.hpp"
@@ -36,23 +36,11 @@ namespace generative {
 
 using nlohmann::json;
 
-/// Seconds since it was made.
-class stopwatch {
- public:
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
-/// JSON knows neither NaN nor infinity: they become null.
-[[nodiscard]] inline json to_json(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
-
 [[nodiscard]] inline json to_json(const evaluation& e) {
-  return {
-      {"em", e.em}, {"f1", e.f1}, {"recall_at_k", to_json(e.recall_at_k)}, {"all_gold_at_k", to_json(e.all_gold_at_k)}};
+  return {{"em", e.em},
+          {"f1", e.f1},
+          {"recall_at_k", program::number(e.recall_at_k)},
+          {"all_gold_at_k", program::number(e.all_gold_at_k)}};
 }
 
 /// One method with one seed.
@@ -141,7 +129,7 @@ class session {
       t.load_models(options_.out / saved_->text("models"));
       saved_.reset();
     }
-    const stopwatch watch;
+    const program::stopwatch watch;
     const double seconds_before = result["seconds"];
     const auto measure = [&](const std::vector<example>& questions) {
       return to_json(evaluate(backend_, t, questions, data_.style, data_.tokens,
@@ -164,7 +152,7 @@ class session {
       std::fprintf(stderr, "  warm: dev EM %.1f %%, recall %.1f %%; %.1f s\n", 100 * result["warm"]["em"].get<double>(),
                    percent(result["warm"]["recall_at_k"]), seconds_before + watch.seconds());
     }
-    stopwatch of_iteration;
+    program::stopwatch of_iteration;
     struct {
       std::function<dro::loop_control(const dro::loop_progress&, const dro::step_summary&)> call;
       dro::loop_control on_iteration(const dro::loop_progress& p, const dro::step_summary& s) const {
@@ -174,8 +162,8 @@ class session {
       const double speed = static_cast<double>(t.take_tokens()) / of_iteration.seconds();
       json entry = {{"iteration", p.position.iteration},
                     {"dev", measure(data_.dev)},
-                    {"evidence", to_json(s.evidence)},
-                    {"ess", to_json(s.effective_sample_size)}};
+                    {"evidence", program::number(s.evidence)},
+                    {"ess", program::number(s.effective_sample_size)}};
       std::fprintf(stderr, "  iteration %td of %td: ", p.position.iteration, p.iterations);
       // Not every method has a use for lists that it would have to weigh.
       if (s.used() > 0) std::fprintf(stderr, "evidence %.3f, ESS %.2f, ", s.evidence, s.effective_sample_size);

@@ -17,6 +17,7 @@
 #include <dro/config.hpp>
 #include <dro/version.hpp>
 
+#include "../program.hpp"
 #include "departures.hpp"
 #include "methods.hpp"
 
@@ -37,11 +38,6 @@ struct options {
   bool resume = false;
   bool compare = false;
 };
-
-/// For options of an unsigned type, where CLI11 lets -1 wrap around: what is wrong with `text`, empty if nothing is.
-inline std::string not_negative(const std::string& text) {
-  return text.starts_with('-') ? "is " + text + ", expected at least 0" : "";
-}
 
 /// Describes the options to `app`, which writes what the user says to `o`.
 inline void add_options(CLI::App& app, options& o) {
@@ -65,7 +61,7 @@ inline void add_options(CLI::App& app, options& o) {
       "documents chosen for each question (K); as many as 95 % of the training questions have gold documents");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
   app.add_option("--seed", o.seed, "of draws and of the order of questions")
-      ->check(not_negative)
+      ->check(program::not_negative)
       ->capture_default_str();
   app.add_option("--seeds", o.seeds, "runs with so many seeds from --seed on, and reports mean and standard error")
       ->capture_default_str();

@@ -18,6 +18,7 @@
 
 #include <dro/version.hpp>
 
+#include "../program.hpp"
 #include "methods.hpp"
 #include "options.hpp"
 #include "question_set.hpp"
@@ -78,8 +79,8 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
         }
       }
       const mean_and_error s = summarise(values);
-      row[key] = number(s.mean);
-      row["standard_error"][key] = number(s.error);
+      row[key] = program::number(s.mean);
+      row["standard_error"][key] = program::number(s.error);
     }
     std::vector<double> seconds;
     for (const json& result : results) {
@@ -89,8 +90,8 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
     std::vector<double> gain = question_f1(results, m.name);
     for (std::size_t i = 0; i < gain.size(); ++i) gain[i] -= reference_f1[i];
     const mean_and_error paired = summarise(gain);
-    row["f1_gain"] = number(paired.mean);
-    row["standard_error"]["f1_gain"] = number(paired.error);
+    row["f1_gain"] = program::number(paired.mean);
+    row["standard_error"]["f1_gain"] = program::number(paired.error);
     row["method"] = m.name;
     row["description"] = m.description;
     row["group"] = to_string(m.group);
@@ -140,7 +141,7 @@ inline constexpr const char* score_keys[] = {"em",   "f1",  "recall_at_k",     "
     for (const json& run : report.at("timing").at("runs")) {
       if (run.at("method") == row.at("method")) seconds.push_back(run.at("seconds").get<double>());
     }
-    row["seconds"] = number(summarise(seconds).mean);
+    row["seconds"] = program::number(summarise(seconds).mean);
   }
   return report;
 }

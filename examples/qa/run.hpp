@@ -10,8 +10,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -31,6 +29,7 @@
 #include <dro/dro.hpp>
 #include <dro/models/question_models.hpp>
 
+#include "../program.hpp"
 #include "evaluation.hpp"
 #include "methods.hpp"
 #include "options.hpp"
@@ -41,17 +40,6 @@ namespace qa {
 
 using nlohmann::json;
 
-/// Seconds since it was made.
-class stopwatch {
- public:
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 /// Most memory the process has held, MiB.
 [[nodiscard]] inline double peak_memory_mib() {
   rusage usage{};
@@ -59,18 +47,15 @@ class stopwatch {
   return static_cast<double>(usage.ru_maxrss) / 1024.0;
 }
 
-/// JSON knows neither NaN nor infinity: they become null.
-[[nodiscard]] inline json number(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
-
 [[nodiscard]] inline json to_json(const evaluation& e) {
   return {{"em", e.em},
           {"f1", e.f1},
-          {"recall_at_k", number(e.recall_at_k)},
-          {"all_gold_at_k", number(e.all_gold_at_k)},
-          {"evidence", number(e.evidence)},
-          {"elbo", number(e.elbo)},
-          {"ess", number(e.ess)},
-          {"weight_variance", number(e.weight_variance)},
+          {"recall_at_k", program::number(e.recall_at_k)},
+          {"all_gold_at_k", program::number(e.all_gold_at_k)},
+          {"evidence", program::number(e.evidence)},
+          {"elbo", program::number(e.elbo)},
+          {"ess", program::number(e.ess)},
+          {"weight_variance", program::number(e.weight_variance)},
           {"no_hit_share", e.no_hit_share},
           {"all_hit_share", e.all_hit_share},
           {"flagged", e.flagged}};
@@ -142,7 +127,7 @@ class session {
 
   /// Runs what is left of the plan. False if it was interrupted, in which case the checkpoint is up to date.
   bool train() {
-    const stopwatch watch;
+    const program::stopwatch watch;
     const auto features = dro::models::question_features::fit(data_.train);
     const auto train = features.prepare(backend_, data_.train);
     const auto dev = features.prepare(backend_, data_.dev);
@@ -179,7 +164,7 @@ class session {
               {.departs = find_departures(options_.departures)});
     json result = {{"method", run.how.name}, {"seed", run.seed}, {"iterations", json::array()}};
     json seconds = json::array();
-    stopwatch watch;
+    program::stopwatch watch;
     const bool first = finished_.empty();
     const auto measure = [&] { return evaluate(backend_, t, data_.dev, dev, draw); };
     if (saved_) {
@@ -203,10 +188,10 @@ class session {
       latest = measure();
       json entry = to_json(latest);
       entry["iteration"] = p.position.iteration;
-      entry["training"] = {{"evidence", number(s.evidence)},
-                           {"elbo", number(s.elbo)},
-                           {"ess", number(s.effective_sample_size)},
-                           {"weight_variance", number(s.weight_variance)}};
+      entry["training"] = {{"evidence", program::number(s.evidence)},
+                           {"elbo", program::number(s.elbo)},
+                           {"ess", program::number(s.effective_sample_size)},
+                           {"weight_variance", program::number(s.weight_variance)}};
       for (int k = 0; k < dro::status_count; ++k) {
         entry["status"][dro::to_string(static_cast<dro::status>(k))] = s.queries[static_cast<std::size_t>(k)];
       }
