@@ -59,6 +59,7 @@ struct summand<pack<T, N>> {
 ///   returned, memory behind a barrier.
 /// - An item of for_each, sum, max, arg_max or inclusive_scan is run by exactly one thread, alone, and calls no member
 ///   of the team. Which thread it is is not said, and may differ between two calls.
+/// - A loop has fewer than 2^31 items.
 /// - A local variable is each thread's own: one changed by the items of a for_each, or where rank() == 0, holds
 ///   something else in every thread.
 /// - sum, max, arg_max, inclusive_scan and any give the same result to all threads, but make no memory visible: between

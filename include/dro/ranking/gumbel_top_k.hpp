@@ -12,6 +12,7 @@
 /// documents of scores a few nats apart, more for more documents, larger K or scores in the ten thousands) the exact
 /// keys are made. Either way the ranking is the one of the exact keys.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -58,13 +59,15 @@ struct estimated_keys {
   static constexpr index_t most_documents = 4096;
 
   /// For n documents, where keys are taken relative to `shift`. The exact key is rounded once, by u (|shift| + |key|)
-  /// at most, u = ε/2 of T. s_j − shift is rounded to T and to float, the sum with the noise and the number's bits
-  /// change the estimate once more; the noise is below 23 and s_j − shift below |key| + 23.
+  /// at most, u = ε/2 of T. s_j − shift is a difference of two differences in T, rounded to float; the sum with the
+  /// noise and the number's bits change the estimate once more. The noise is below 23, so s_j − shift is below
+  /// |key| + 23, and s_j less the largest score, up to 5 from the shift, below |key| + 28: in all 2^-24 (4 |key| + 74)
+  /// beside 2 u |shift|.
   template <class T>
   DRO_HOST_DEVICE estimated_keys(index_t documents, T shift) : number(3) {
     while (static_cast<index_t>(number) < documents - 1) number = 2 * number + 1;
     absolute =
-        noise::gumbel_estimate_error + 0x1p-18F +
+        noise::gumbel_estimate_error + 0x1.4p-18F +
         static_cast<float>(machine_epsilon<T> * (shift < T(0) ? -shift : shift));  // 2 u: room for these roundings
     relative = static_cast<float>(static_cast<std::int32_t>(number) + 1) * 0x1p-23F + 0x1p-21F;
   }
@@ -85,7 +88,7 @@ template <class T>
   return difference > static_cast<T>(estimated_keys::none) ? static_cast<float>(difference) : estimated_keys::none;
 }
 
-/// The greater and the lesser of two numbers that are no NaN: one instruction each on a device.
+/// The greater and the lesser of two numbers that are no NaN: one instruction each, for one lane or for four of a host.
 [[nodiscard]] DRO_HOST_DEVICE inline float greater(float a, float b) {
 #if defined(__CUDA_ARCH__)
   return fmaxf(a, b);
@@ -100,40 +103,66 @@ template <class T>
   return a > b ? b : a;
 #endif
 }
-
-/// Puts the keys of four documents, one after the other, into their places in each lane's list of `Slots` keys in
-/// descending order; the least ones drop out.
-template <index_t Slots, index_t Lanes>
-DRO_HOST_DEVICE void sink(math::lanes<float, Lanes>* list, const math::lanes<float, Lanes> (&keys)[4]) {
 #if defined(__SSE__) && !defined(__CUDA_ARCH__)
-  // A comparison of floats may trap on NaN, so compilers would keep its branch and the loop below scalar. What is meant
-  // is one instruction.
+[[nodiscard]] inline __m128 greater(__m128 a, __m128 b) { return _mm_max_ps(a, b); }
+[[nodiscard]] inline __m128 lesser(__m128 a, __m128 b) { return _mm_min_ps(a, b); }
+#endif
+
+/// Puts the greater of two keys first.
+template <class Key>
+DRO_HOST_DEVICE void exchange(Key& first, Key& second) {
+  const Key upper = greater(first, second);
+  second = lesser(first, second);
+  first = upper;
+}
+
+/// Puts four keys into their places in a list of `Slots` ≥ 3 keys in descending order; the least ones drop out.
+///
+/// Sorts the four (Knuth 1998, section 5.3.4). The `Slots` largest of all are the larger ones of each pair of a slot,
+/// from the first to the last, and a fresh key, from the least to the largest: they descend and then ascend, which half
+/// cleaners sort (Batcher 1968), as if as many endless keys stood before them as are missing to a power of two.
+template <index_t Slots, class Key>
+DRO_HOST_DEVICE void merge(Key (&list)[static_cast<std::size_t>(Slots)], Key (&fresh)[4]) {
+  static_assert(Slots >= 3);
+  exchange(fresh[0], fresh[1]);
+  exchange(fresh[2], fresh[3]);
+  exchange(fresh[0], fresh[2]);
+  exchange(fresh[1], fresh[3]);
+  exchange(fresh[1], fresh[2]);
+  for (index_t k = 0; k < 4 && k < Slots; ++k) list[Slots - 1 - k] = greater(list[Slots - 1 - k], fresh[k]);
+  constexpr auto size = static_cast<index_t>(std::bit_ceil(static_cast<std::size_t>(Slots)));
+  constexpr index_t missing = size - Slots;
+  for (index_t half = size / 2; half > 0; half /= 2) {
+    for (index_t i = missing; i < size; ++i) {
+      if ((i & half) == 0) exchange(list[i - missing], list[i - missing + half]);
+    }
+  }
+}
+
+/// `merge` in each lane.
+template <index_t Slots, index_t Lanes>
+DRO_HOST_DEVICE void merge_lanes(math::lanes<float, Lanes>* list, const math::lanes<float, Lanes> (&fresh)[4]) {
+#if defined(__SSE__) && !defined(__CUDA_ARCH__)
+  // A comparison of floats may trap on NaN, so compilers would keep its branch and a loop over lanes scalar.
   if constexpr (Lanes % 4 == 0) {
     for (index_t l = 0; l < Lanes; l += 4) {
       __m128 held[static_cast<std::size_t>(Slots)];
+      __m128 keys[4];
       for (index_t t = 0; t < Slots; ++t) held[t] = _mm_loadu_ps(list[t].lane + l);
-      for (index_t k = 0; k < 4; ++k) {
-        __m128 sinking = _mm_loadu_ps(keys[k].lane + l);
-        for (index_t t = 0; t < Slots; ++t) {
-          const __m128 upper = _mm_max_ps(held[t], sinking);
-          sinking = _mm_min_ps(held[t], sinking);
-          held[t] = upper;
-        }
-      }
+      for (index_t k = 0; k < 4; ++k) keys[k] = _mm_loadu_ps(fresh[k].lane + l);
+      merge<Slots>(held, keys);
       for (index_t t = 0; t < Slots; ++t) _mm_storeu_ps(list[t].lane + l, held[t]);
     }
     return;
   }
 #endif
-  for (index_t k = 0; k < 4; ++k) {
-    for (index_t l = 0; l < Lanes; ++l) {
-      float sinking = keys[k][l];
-      for (index_t t = 0; t < Slots; ++t) {
-        const float held = list[t][l];
-        list[t][l] = greater(held, sinking);
-        sinking = lesser(held, sinking);
-      }
-    }
+  for (index_t l = 0; l < Lanes; ++l) {
+    float held[static_cast<std::size_t>(Slots)];
+    float keys[4];
+    for (index_t t = 0; t < Slots; ++t) held[t] = list[t][l];
+    for (index_t k = 0; k < 4; ++k) keys[k] = fresh[k][l];
+    merge<Slots>(held, keys);
+    for (index_t t = 0; t < Slots; ++t) list[t][l] = held[t];
   }
 }
 
@@ -142,8 +171,8 @@ DRO_HOST_DEVICE void sink(math::lanes<float, Lanes>* list, const math::lanes<flo
 /// keys, in the same order, which no exact key equals.
 ///
 /// `relative` [documents rounded up to a multiple of 4] holds the relative scores, estimated_keys::none beyond the
-/// documents. The largest keys are kept in a sorted list of `Capacity` slots through which each new key sinks by a
-/// minimum and a maximum a slot; where Capacity ≤ select the documents are gone through several times. One thread;
+/// documents. The largest keys are kept in a sorted list of `Capacity` slots, into which those of four documents
+/// are merged at a time; where Capacity ≤ select the documents are gone through several times. One thread;
 /// Lanes · documents noise estimates each time.
 template <index_t Capacity, bool Joint, index_t Lanes, class Write>
 DRO_HOST_DEVICE void estimated_top_k(const float* relative, index_t documents, const estimated_keys& keys,
@@ -177,14 +206,15 @@ DRO_HOST_DEVICE void estimated_top_k(const float* relative, index_t documents, c
             fresh[k][l] = fresh[k][l] < ceiling[l] ? fresh[k][l] : estimated_keys::none;
         }
       }
-      sink<Capacity>(list, fresh);
+      merge_lanes<Capacity>(list, fresh);
     }
-    for (index_t t = 0; t < Capacity; ++t) {
-      if (t >= slots) break;
+    for (index_t t = 0; t < Capacity; ++t) {  // without a way out, so that nothing is indexed in a GPU's registers
+      const bool is_key = t < slots;
       for (index_t l = 0; l < Lanes; ++l) {
         const float key = list[t][l];
-        certain[l] = certain[l] && previous[l] - key > keys.error(previous[l]) + keys.error(key);
-        previous[l] = key;
+        const bool apart = previous[l] - key > keys.error(previous[l]) + keys.error(key);
+        certain[l] = certain[l] && (apart || !is_key);
+        previous[l] = is_key ? key : previous[l];
         if (first + t < select) write(l, first + t, keys.document(key));
       }
     }

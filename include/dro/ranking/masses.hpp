@@ -126,53 +126,93 @@ struct relative_masses {
   const T* mass;  // [n, then zeros up to a multiple of 4] exp(s_j − largest)
   T largest;      // 0 where there is none
 
-  /// Computes the masses into `memory` [n rounded up to a multiple of 4]. n exp.
-  template <class Team>
+  /// Computes the masses into `memory` [n rounded up to a multiple of 4]. Calls also(j, s_j − largest) for each
+  /// document, behind it. n exp.
+  template <class Team, class F>
   DRO_HOST_DEVICE relative_masses(Team& team, const matrix_view<const T>& s, const matrix_view<const document_t>& z,
-                                  index_t q, T* memory)
+                                  index_t q, T* memory, F&& also)
       : scores(s), rankings(z), query(q), mass(memory) {
     const index_t n = scores.cols;
-    largest = team.max(n, minus_infinity<T>, [&](index_t j) { return scores(query, j); });
+    largest = team.max(n, minus_infinity<T>, [&](index_t j) { return memory[j] = scores(query, j); });
     if (!(largest > minus_infinity<T>)) largest = T(0);
-    team.for_each(n, [&](index_t j) { memory[j] = scores(query, j); });  // apart: the loop of exp is then vector code
     team.barrier();
     const T shift = largest;
+    team.for_each(n, [&](index_t j) { also(j, memory[j] - shift); });  // apart: the loop of exp is then vector code
+    team.barrier();
     team.for_each(n, [memory, shift](index_t j) { memory[j] = math::exp(memory[j] - shift); });
     team.for_each(padded(n) - n, [&](index_t j) { memory[n + j] = T(0); });
     team.barrier();
   }
+  template <class Team>
+  DRO_HOST_DEVICE relative_masses(Team& team, const matrix_view<const T>& s, const matrix_view<const document_t>& z,
+                                  index_t q, T* memory)
+      : relative_masses(team, s, z, q, memory, [](index_t, T) {}) {}
 
   DRO_HOST_DEVICE index_t documents() const { return scores.cols; }
   DRO_HOST_DEVICE index_t select() const { return rankings.cols; }
   DRO_HOST_DEVICE T score(index_t j) const { return scores(query, j); }
 };
 
+/// The picks of draws first … first + size − 1, size ≤ `Lanes`, in a matrix of rankings. Lanes beyond the size repeat
+/// the last draw.
+template <index_t Lanes>
+class picks_of_matrix {
+ public:
+  DRO_HOST_DEVICE picks_of_matrix(const matrix_view<const document_t>& rankings, index_t first, index_t size)
+      : stride_(rankings.col_stride) {
+    for (index_t l = 0; l < Lanes; ++l) row_[l] = &rankings(first + (l < size ? l : size - 1), 0);
+  }
+  DRO_HOST_DEVICE document_t operator()(index_t l, index_t t) const { return row_[l][t * stride_]; }
+  static constexpr bool are_documents = false;  // entries may be anything
+
+ private:
+  math::lanes<const document_t*, Lanes> row_;
+  index_t stride_;
+};
+
+/// The picks of draws that are just made, side by side: pick t of every lane `stride` further on than pick t − 1.
+template <index_t Lanes>
+struct picks_side_by_side {
+  math::lanes<document_t, Lanes>* pick;
+  index_t stride;
+
+  DRO_HOST_DEVICE document_t& operator()(index_t l, index_t t) const { return pick[t * stride][l]; }
+  static constexpr bool are_documents = true;  // all different
+};
+
+/// `own`, or 0 where bit k of `taken` is set.
+template <class T>
+[[nodiscard]] DRO_HOST_DEVICE T unless_taken(std::uint32_t taken, index_t k, T own) {
+#if defined(__CUDA_ARCH__)
+  return (taken >> k & 1U) != 0 ? T(0) : own;
+#else
+  return math::detail::select(typename math::detail::binary_format<T>::word{0} - (taken >> k & 1U), T(0), own);
+#endif
+}
+
 /// `Lanes` draws of one query side by side, and the masses of what they do not pick. For one thread.
-template <class T, index_t Lanes>
+template <class T, index_t Lanes, class Picks>
 struct drawn_tile {
   const relative_masses<T>* query;
-  index_t size;  // of the lanes those that hold a draw; the others repeat the last one
-  math::lanes<const document_t*, Lanes> picks;
+  Picks picks;                                    // picks(l, t): entry t of lane l
   math::lanes<std::uint32_t, Lanes> faults = {};  // 0 for a ranking: all entries in range, none repeated
   math::lanes<T, Lanes> left;                     // Σ mass over what is not picked
-  math::lanes<T, Lanes> scores = {};              // Σ (s_j − largest) over the picks
 
-  /// Draws first … first + min(count, Lanes) − 1, count ≥ 1. Adds only, so that nothing cancels, in an order that
-  /// depends on the number of documents alone. O(n + n K / 32) a draw.
-  DRO_HOST_DEVICE drawn_tile(const relative_masses<T>& q, index_t first, index_t count)
-      : query(&q), size(count < Lanes ? count : Lanes) {
-    for (index_t l = 0; l < Lanes; ++l) picks[l] = &q.rankings(first + (l < size ? l : size - 1), 0);
-    using word = typename math::detail::binary_format<T>::word;
+  /// Adds only, so that nothing cancels, in an order that depends on the number of documents alone. O(n + n K / 32) a
+  /// draw.
+  DRO_HOST_DEVICE drawn_tile(const relative_masses<T>& q, const Picks& p) : query(&q), picks(p) {
     constexpr index_t width = 32;  // documents whose membership one word holds
     math::lanes<T, Lanes> partial[4] = {};
     for (index_t begin = 0; begin < q.documents(); begin += width) {
       math::lanes<std::uint32_t, Lanes> taken = {};
       for (index_t t = 0; t < q.select(); ++t) {
         for (index_t l = 0; l < Lanes; ++l) {
-          const auto j = static_cast<std::uint32_t>(entry(l, t));
+          const auto j = static_cast<std::uint32_t>(picks(l, t));
           const std::uint32_t place = j - static_cast<std::uint32_t>(begin);
           const std::uint32_t bit = (place < width ? 1U : 0U) << (place % width);
-          faults[l] |= (taken[l] & bit) | (j < static_cast<std::uint32_t>(q.documents()) ? 0U : 1U);
+          if constexpr (!Picks::are_documents) {
+            faults[l] |= (taken[l] & bit) | (j < static_cast<std::uint32_t>(q.documents()) ? 0U : 1U);
+          }
           taken[l] |= bit;
         }
       }
@@ -180,16 +220,10 @@ struct drawn_tile {
       for (index_t j = begin; j < end; j += 4) {
         for (index_t k = 0; k < 4; ++k) {
           const T own = q.mass[j + k];
-          const auto place = static_cast<std::uint32_t>(j + k - begin);
-          for (index_t l = 0; l < Lanes; ++l) {
-            const word is_taken = word{0} - (taken[l] >> place & 1U);
-            partial[k][l] += math::detail::select(is_taken, T(0), own);
-          }
+          for (index_t l = 0; l < Lanes; ++l) partial[k][l] += unless_taken(taken[l], k, own);
         }
+        for (index_t l = 0; l < Lanes; ++l) taken[l] >>= 4U;
       }
-    }
-    for (index_t t = 0; q.documents() > 0 && t < q.select(); ++t) {
-      for (index_t l = 0; l < Lanes; ++l) scores[l] += q.score(pick(l, t)) - q.largest;
     }
     for (index_t l = 0; l < Lanes; ++l) left[l] = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
   }
@@ -197,84 +231,109 @@ struct drawn_tile {
   DRO_HOST_DEVICE bool valid(index_t l) const { return faults[l] == 0; }
   /// Pick t of lane l, document 0 in place of one that does not exist.
   DRO_HOST_DEVICE index_t pick(index_t l, index_t t) const {
-    const document_t j = entry(l, t);
+    const document_t j = picks(l, t);
+    if constexpr (Picks::are_documents) return j;
     return static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(query->documents()) ? j : 0;
   }
-
- private:
-  DRO_HOST_DEVICE document_t entry(index_t l, index_t t) const { return picks[l][t * query->rankings.col_stride]; }
 };
 
-/// log Π x of positive normal numbers with one logarithm, `Lanes` products side by side: significands are multiplied,
-/// exponents added. Each factor rounds once.
+/// log Π x / y of positive normal numbers with one logarithm, `Lanes` products side by side: significands are
+/// multiplied, exponents added. Each factor rounds once.
 template <class T, index_t Lanes>
-class log_of_products {
+class log_of_quotients {
   using format = math::detail::binary_format<T>;
   using word = typename format::word;
   static constexpr word one = static_cast<word>(format::bias) << format::significand_bits;
   static constexpr word significand = (word{1} << format::significand_bits) - 1;
 
  public:
-  DRO_HOST_DEVICE log_of_products() {
-    for (index_t l = 0; l < Lanes; ++l) product_[l] = T(1);
+  DRO_HOST_DEVICE log_of_quotients() {
+    for (index_t l = 0; l < Lanes; ++l) above_[l] = below_[l] = T(1);
   }
-  /// The number of factors before this one is `earlier`.
-  DRO_HOST_DEVICE void multiply(const math::lanes<T, Lanes>& factor, index_t earlier) {
-    for (index_t l = 0; l < Lanes; ++l) product_[l] *= take_exponent(factor[l], l);
+  /// The number of quotients before this one is `earlier`.
+  DRO_HOST_DEVICE void multiply(const math::lanes<T, Lanes>& x, const math::lanes<T, Lanes>& y, index_t earlier) {
+    for (index_t l = 0; l < Lanes; ++l) {
+      above_[l] *= significand_of(x[l]);
+      below_[l] *= significand_of(y[l]);
+      exponent_[l] += exponent_of(x[l]) - exponent_of(y[l]);
+    }
     if (earlier % 32 == 31) {  // 2^33 at most until here
-      for (index_t l = 0; l < Lanes; ++l) product_[l] = take_exponent(product_[l], l);
+      for (index_t l = 0; l < Lanes; ++l) {
+        exponent_[l] += exponent_of(above_[l]) - exponent_of(below_[l]);
+        above_[l] = significand_of(above_[l]);
+        below_[l] = significand_of(below_[l]);
+      }
     }
   }
   [[nodiscard]] DRO_HOST_DEVICE T log(index_t l) const {
     constexpr T ln2 = T(0x1.62e42fefa39efp-1);
-    return static_cast<T>(static_cast<std::int32_t>(exponent_[l])) * ln2 + math::log(product_[l]);
+    return static_cast<T>(static_cast<std::int32_t>(exponent_[l])) * ln2 + math::log(above_[l] / below_[l]);
   }
 
  private:
-  DRO_HOST_DEVICE T take_exponent(T x, index_t l) {
-    const word b = math::detail::bits(x);
-    exponent_[l] += (b >> format::significand_bits) - static_cast<word>(format::bias);
-    return math::bit_cast<T>((b & significand) | one);
+  static DRO_HOST_DEVICE word exponent_of(T x) { return math::detail::bits(x) >> format::significand_bits; }
+  static DRO_HOST_DEVICE T significand_of(T x) {
+    return math::bit_cast<T>((math::detail::bits(x) & significand) | one);
   }
 
-  math::lanes<T, Lanes> product_;
+  math::lanes<T, Lanes> above_;
+  math::lanes<T, Lanes> below_;
   math::lanes<word, Lanes> exponent_ = {};
 };
 
+/// What log_probs leaves to the logarithms of the masses.
+template <class T>
+inline constexpr T undecided = std::numeric_limits<T>::infinity();  // no log-probability
+
+/// log p of each lane's draw; −inf for what is no ranking, `undecided` where a mass is too small. Σ_t log(mass of pick
+/// t / M_t), M_t summed from the last pick backwards. O(K) and a logarithm.
+template <class T, index_t Lanes, class Picks>
+[[nodiscard]] DRO_HOST_DEVICE math::lanes<T, Lanes> log_probs(const drawn_tile<T, Lanes, Picks>& draws) {
+  const relative_masses<T>& q = *draws.query;
+  const index_t select = q.documents() > 0 ? q.select() : 0;
+  math::lanes<T, Lanes> left = draws.left;
+  math::lanes<T, Lanes> least;
+  for (index_t l = 0; l < Lanes; ++l) least[l] = T(1);
+  log_of_quotients<T, Lanes> product;
+  for (index_t t = select; t-- > 0;) {
+    math::lanes<T, Lanes> own;
+    for (index_t l = 0; l < Lanes; ++l) own[l] = q.mass[draws.pick(l, t)];
+    for (index_t l = 0; l < Lanes; ++l) {
+      left[l] += own[l];
+      least[l] = own[l] >= least[l] ? least[l] : own[l];  // NaN if a pick's is
+    }
+    product.multiply(own, left, select - 1 - t);
+  }
+  math::lanes<T, Lanes> value;
+  for (index_t l = 0; l < Lanes; ++l) {
+    const T log_p = product.log(l) + (left[l] - left[l]);  // NaN if a mass is
+    const bool decided = least[l] >= least_mass<T>;
+    value[l] = !draws.valid(l) ? minus_infinity<T> : decided ? log_p : undecided<T>;
+  }
+  return value;
+}
+
 /// Writes log p of the draws first … first + count − 1 to `log_prob`, with the whole team; −inf for what is no ranking.
-/// Σ_t (s_{z_t} − largest) − log Π_t M_t, M_t summed from the last pick backwards. `chosen` [documents] is scratch
-/// memory. O(n + K) and a logarithm a draw, O(n exp + K log) where the least mass is too small.
+/// `chosen` [documents] is scratch memory. O(n + K) and a logarithm a draw, O(n exp + K log) where a mass is too small.
 template <class T, class Team>
 DRO_HOST_DEVICE void write_log_probs(Team& team, const relative_masses<T>& q, index_t first, index_t count,
                                      const matrix_view<T>& log_prob, document_t* chosen) {
   constexpr index_t together = draws_together<Team>;
-  constexpr T undecided = std::numeric_limits<T>::infinity();  // no log-probability
-  const index_t tiles = (count + together - 1) / together;
-  const index_t left_over = team.template sum<index_t>(tiles, [&](index_t tile) {
-    const index_t begin = tile * together;
-    const drawn_tile<T, together> draws(q, first + begin, count - begin);
-    math::lanes<T, together> left = draws.left;
-    math::lanes<T, together> least = {};
-    log_of_products<T, together> masses;
-    for (index_t t = q.documents() > 0 ? q.select() : 0; t-- > 0;) {
-      for (index_t l = 0; l < together; ++l) left[l] += q.mass[draws.pick(l, t)];
-      if (t == q.select() - 1) least = left;
-      masses.multiply(left, q.select() - 1 - t);
-    }
-    index_t too_small = 0;
+  bool left_over = false;
+  team.for_each((count + together - 1) / together, [&](index_t tile) {
+    const index_t begin = first + tile * together;
+    const index_t size = first + count - begin < together ? first + count - begin : together;
+    const auto value = log_probs(drawn_tile<T, together, picks_of_matrix<together>>(q, {q.rankings, begin, size}));
     for (index_t l = 0; l < together; ++l) {
-      if (l >= draws.size) break;
-      const bool decided = !draws.valid(l) || q.select() == 0 || least[l] >= least_mass<T>;
-      const T value = draws.scores[l] - masses.log(l) + (left[l] - left[l]);  // NaN if a mass is
-      log_prob(first + begin + l, 0) = !decided ? undecided : draws.valid(l) ? value : minus_infinity<T>;
-      if (!decided) ++too_small;
+      if (l >= size) break;
+      log_prob(begin + l, 0) = value[l];
+      left_over = left_over || value[l] == undecided<T>;
     }
-    return too_small;
   });
-  if (left_over == 0) return;
+  if (!team.any(left_over)) return;
   team.barrier();
   for (index_t i = 0; i < count; ++i) {
-    if (log_prob(first + i, 0) != undecided) continue;
+    if (log_prob(first + i, 0) != undecided<T>) continue;
     mark_chosen(team, q.rankings, first + i, q.documents(), chosen);
     const T total = plackett_luce_log_prob(team, q.scores, q.query, q.rankings, first + i, chosen);
     team.barrier();

@@ -35,7 +35,7 @@ namespace detail {
 
 /// Draws of a query that one row of a program makes or one tile of a thread holds: what the vector registers of a host
 /// take at once, and few enough for a GPU to share a query out among several of its threads.
-inline constexpr index_t draws_of_row = 8;
+inline constexpr index_t draws_of_row = 16;
 
 /// Draws rankings and scores them, `draws_of_row` of a query in each row. `Slots`: keys that are kept at once, see
 /// estimated_top_k; `Joint`: whether samples may share noise.
@@ -52,9 +52,10 @@ struct plackett_luce_draw_program {
   /// Rows of the program.
   [[nodiscard]] index_t rows() const { return scores.rows * rows_of_query(); }
 
-  // Masses or exact keys, and relative scores, random words or membership flags [n rounded up to a multiple of 4 each].
+  // Masses or exact keys, and relative scores, random words or membership flags [n rounded up to a multiple of 4 each];
+  // picks [K × draws_of_row].
   std::size_t scratch_bytes() const {
-    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(float));
+    return before_picks() + static_cast<std::size_t>(rankings.cols * draws_of_row) * sizeof(document_t);
   }
   static constexpr bool lives_in_scratch = true;
   static constexpr std::size_t scratch_word = sizeof(T);
@@ -63,55 +64,67 @@ struct plackett_luce_draw_program {
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
     constexpr index_t together = draws_together<Team>;
-    const index_t query = row / rows_of_query();
-    const index_t begin = row % rows_of_query() * draws_of_row;
+    constexpr index_t tiles = draws_of_row / together;
+    const index_t rows = rows_of_query();
+    const index_t query = rows == 1 ? row : row / rows;  // divisions are dear on a GPU
+    const index_t begin = (row - query * rows) * draws_of_row;
     const index_t count = samples - begin < draws_of_row ? samples - begin : draws_of_row;
     const index_t first = query * samples + begin;
     const index_t n = scores.cols;
     T* const mass = team.template scratch<T>();
     const std::size_t behind = static_cast<std::size_t>(padded(n)) * sizeof(T);
     auto* const relative = team.template scratch<float>(behind);
+    auto* const picks = team.template scratch<math::lanes<document_t, together>>(before_picks());
     const auto source = [&](index_t i) {
       return noise_source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(begin + i),
                           noise};
     };
 
-    relative_masses<T> masses(team, scores, rankings, query, mass);
-    // Relative to the log of all mass the largest keys are small, and small floats are the more exact ones.
-    const T shift = masses.largest + math::log(team.template sum<T>(n, [&](index_t j) { return mass[j]; }));
-    team.for_each(padded(n), [&](index_t j) {
-      relative[j] = j < n ? relative_score(scores(query, j), shift) : estimated_keys::none;
-    });
+    // Keys near 0 are the more exact ones. The largest are about the log of all mass, which lies between the largest
+    // score, where one document has nearly all, and log n above it, where all have the same: the middle.
+    const T above = T(-0.5) * static_cast<T>(noise::detail::negative_log_of_any(static_cast<float>(n < 1 ? 1 : n)));
+    relative_masses<T> masses(team, scores, rankings, query, mass,
+                              [&](index_t j, T score) { relative[j] = relative_score(score, above); });
+    team.for_each(padded(n) - n, [&](index_t j) { relative[n + j] = estimated_keys::none; });
     team.barrier();
+    const T shift = masses.largest + above;
     const estimated_keys estimates(n, shift);
-    constexpr document_t undecided = no_document - 1;
-    const index_t left_over = team.template sum<index_t>((count + together - 1) / together, [&](index_t tile) {
+    constexpr document_t uncertain = no_document - 1;
+    bool left_over = false;
+    team.for_each((count + together - 1) / together, [&](index_t tile) {
+      const picks_side_by_side<together> drawn{picks + tile, tiles};
+      const auto write = [&](index_t l, index_t t, document_t j) { drawn(l, t) = j; };
       math::lanes<bool, together> certain = {};
-      const auto write = [&](index_t lane, index_t t, document_t j) {
-        if (tile * together + lane < count) rankings(first + tile * together + lane, t) = j;
-      };
       if (n <= estimated_keys::most_documents) {
         estimated_top_k<Slots, Joint>(relative, n, estimates, source(tile * together), rankings.cols, certain, write);
+      } else {
+        for (index_t k = 0; k < together * rankings.cols; ++k) write(k % together, k / together, no_document);
       }
-      index_t uncertain = 0;
-      for (index_t lane = 0; lane < together; ++lane) {
-        if (tile * together + lane >= count || certain[lane]) continue;
-        write(lane, 0, undecided);
-        ++uncertain;
+      const auto value = log_probs(drawn_tile<T, together, picks_side_by_side<together>>(masses, drawn));
+      for (index_t l = 0; l < together; ++l) {
+        if (tile * together + l >= count) break;
+        const index_t draw = first + tile * together + l;
+        for (index_t t = 0; t < rankings.cols; ++t) rankings(draw, t) = drawn(l, t);
+        log_prob(draw, 0) = value[l];
+        if (!certain[l]) rankings(draw, 0) = uncertain;
+        left_over = left_over || !certain[l] || value[l] == undecided<T>;
       }
-      return uncertain;
     });
+    if (!team.any(left_over)) return;
     team.barrier();
-    if (left_over > 0) {
-      // The exact keys and their words take the place of masses and relative scores, which are not needed meanwhile.
-      for (index_t i = 0; i < count; ++i) {
-        if (rankings(first + i, 0) != undecided) continue;
-        exact_top_k(team, scores, query, source(i), rankings, first + i, mass,
-                    team.template scratch<std::uint32_t>(behind));
-      }
-      masses = relative_masses<T>(team, scores, rankings, query, mass);
+    // The exact keys and their words take the place of masses and relative scores, which are not needed meanwhile.
+    for (index_t i = 0; i < count; ++i) {
+      if (rankings(first + i, 0) != uncertain) continue;
+      exact_top_k(team, scores, query, source(i), rankings, first + i, mass,
+                  team.template scratch<std::uint32_t>(behind));
     }
+    masses = relative_masses<T>(team, scores, rankings, query, mass);
     write_log_probs(team, masses, first, count, log_prob, team.template scratch<document_t>(behind));
+  }
+
+ private:
+  [[nodiscard]] DRO_HOST_DEVICE std::size_t before_picks() const {
+    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(float));
   }
 };
 
@@ -150,25 +163,24 @@ struct plackett_luce_gradient_program {
   matrix_view<T> gradient;  // [queries × n], added to
   grouping groups;
 
-  /// Draws that are worked on at once, each with its row: as many as a team of so many threads takes, fewer where rows
-  /// are long.
-  template <class Team>
-  DRO_HOST_DEVICE index_t chunk(index_t threads) const {
+  /// Tiles of draws that so many threads work on at once, each with its row; fewer where rows are long.
+  [[nodiscard]] DRO_HOST_DEVICE index_t tiles_at_once(index_t threads) const {
     constexpr index_t elements = 4096;
-    const index_t most = draws_together<Team> * (threads < 32 ? threads : 32);
+    const index_t most = threads < 32 ? threads : 32;
     const index_t fit = elements / stride();
     return fit < 1 ? 1 : fit < most ? fit : most;
   }
   /// From one row to the next. Odd, since a GPU's scratch memory has a power of two of banks and the threads of a team
   /// write to different rows at the same time.
-  DRO_HOST_DEVICE index_t stride() const { return scores.cols | 1; }
+  [[nodiscard]] DRO_HOST_DEVICE index_t stride() const { return scores.cols | 1; }
 
-  // Masses [n rounded up to a multiple of 4]; of each draw at once a row, M or B [K] and a count; membership flags [n].
+  // Masses [n rounded up to a multiple of 4]; of each tile at once a row [n] and M or B of a draw [K]; membership flags
+  // [n].
   template <class Team>
   std::size_t scratch_bytes(index_t threads) const {
-    const index_t most = chunk<Team>(threads);
-    return static_cast<std::size_t>(padded(scores.cols) + most * (stride() + rankings.cols)) * sizeof(T) +
-           static_cast<std::size_t>(most + scores.cols) * sizeof(document_t);
+    return static_cast<std::size_t>(padded(scores.cols) + tiles_at_once(threads) * (stride() + rankings.cols)) *
+               sizeof(T) +
+           static_cast<std::size_t>(scores.cols) * sizeof(document_t);
   }
   static constexpr bool lives_in_scratch = true;
   static constexpr std::size_t scratch_word = sizeof(T);
@@ -176,77 +188,98 @@ struct plackett_luce_gradient_program {
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
+    constexpr index_t together = draws_together<Team>;
     const index_t n = scores.cols;
     const index_t select = rankings.cols;
     if (select == 0) return;
-    const index_t most = chunk<Team>(team.size());
+    const index_t samples = groups.size(query);
+    const index_t tiles = (samples + together - 1) / together;
+    const index_t at_once = tiles_at_once(team.size());
     T* mass = team.template scratch<T>();
     T* rows = mass + padded(n);
-    T* sums = rows + most * stride();
-    auto* too_small = reinterpret_cast<document_t*>(sums + most * select);
-    document_t* chosen = too_small + most;
+    T* sums = rows + at_once * stride();
+    auto* chosen = reinterpret_cast<document_t*>(sums + at_once * select);
 
-    team.for_each(most * stride(), [&](index_t k) { rows[k] = T(0); });
-    team.for_each(most, [&](index_t i) { too_small[i] = 0; });
     const relative_masses<T> masses(team, scores, rankings, query, mass);
-    for (index_t begin = 0; begin < groups.size(query); begin += most) {
-      const index_t count = groups.size(query) - begin < most ? groups.size(query) - begin : most;
-      const index_t first = groups.begin(query) + begin;
-      constexpr index_t together = draws_together<Team>;
-      team.for_each((count + together - 1) / together, [&](index_t tile) {
-        const drawn_tile<T, together> draws(masses, first + tile * together, count - tile * together);
+    bool too_small = false;
+    for (index_t begin = 0; begin < tiles; begin += at_once) {
+      team.for_each(tiles - begin < at_once ? tiles - begin : at_once, [&](index_t tile) {
+        const index_t first = (begin + tile) * together;
+        const index_t size = samples - first < together ? samples - first : together;
+        const tile_of<together> draws(masses, {rankings, groups.begin(query) + first, size});
         for (index_t l = 0; l < together; ++l) {  // l known when compiled: nothing is indexed in a GPU's registers
-          if (l >= draws.size) break;
-          const index_t i = tile * together + l;
-          const T coefficient = draws.valid(l) ? coefficients(query, begin + i) : T(0);
-          if (!add_to_row(draws, l, coefficient, sums + i * select, rows + i * stride())) ++too_small[i];
+          if (l >= size) break;
+          const T coefficient = draws.valid(l) ? coefficients(query, first + l) : T(0);
+          const bool done =
+              add_to_row(draws, l, coefficient, sums + tile * select, rows + tile * stride(), begin == 0 && l == 0);
+          too_small = too_small || !done;
         }
       });
       team.barrier();
     }
+    const index_t used = tiles < at_once ? tiles : at_once;
     team.for_each(n, [&](index_t j) {
       T sum = T(0);
-      for (index_t i = 0; i < most; ++i) sum += rows[i * stride() + j];
+      for (index_t i = 0; i < used; ++i) sum += rows[i * stride() + j];
       gradient(query, j) += sum;
     });
-    if (team.template sum<index_t>(most, [&](index_t i) { return static_cast<index_t>(too_small[i]); }) == 0) return;
+    if (!team.any(too_small)) return;
     team.barrier();
-    for (index_t i = 0; i < groups.size(query); ++i) {
+    for (index_t i = 0; i < samples; ++i) {
       const T coefficient = coefficients(query, i);
       const index_t draw = groups.begin(query) + i;
-      if (coefficient == T(0) || !is_too_small(drawn_tile<T, 1>(masses, draw, 1))) continue;
+      if (coefficient == T(0) || !is_too_small(tile_of<1>(masses, {rankings, draw, 1}))) continue;
       add_in_log_space(team, query, draw, coefficient, sums, chosen);
     }
   }
 
  private:
+  template <index_t Lanes>
+  using tile_of = drawn_tile<T, Lanes, picks_of_matrix<Lanes>>;
+
+  /// Whether lane l holds a document that cannot be picked. Looks at scores only where a mass is 0.
+  template <index_t Lanes>
+  DRO_HOST_DEVICE static bool is_impossible(const tile_of<Lanes>& draws, index_t l) {
+    const relative_masses<T>& q = *draws.query;
+    bool impossible = false;
+    for (index_t t = 0; t < q.select(); ++t) {
+      const index_t j = draws.pick(l, t);
+      if (q.mass[j] == T(0)) impossible = impossible || q.score(j) == minus_infinity<T>;
+    }
+    return impossible;
+  }
+
   /// Whether add_to_row would return false.
-  DRO_HOST_DEVICE static bool is_too_small(const drawn_tile<T, 1>& draw) {
+  DRO_HOST_DEVICE static bool is_too_small(const tile_of<1>& draw) {
     const relative_masses<T>& q = *draw.query;
-    return draw.valid(0) && draw.scores[0] != minus_infinity<T> &&
+    return draw.valid(0) && !is_impossible(draw, 0) &&
            !(draw.left[0] + q.mass[draw.pick(0, q.select() - 1)] >= least_mass<T>);
   }
 
-  /// Adds coefficient · ∂ log p / ∂ s of one draw to `row` [n]; nothing where the coefficient is 0 or a pick
-  /// impossible, and also where it returns false, since masses are too small to be divided by. `sum` [K] is scratch
-  /// memory.
+  /// Adds coefficient · ∂ log p / ∂ s of one draw to `row` [n], which holds nothing yet if `fresh`. Nothing is added
+  /// where the coefficient is 0 or a pick impossible, and also where it returns false, since masses are too small to be
+  /// divided by. `sum` [K] is scratch memory.
   template <index_t Lanes>
-  DRO_HOST_DEVICE static bool add_to_row(const drawn_tile<T, Lanes>& draws, index_t l, T coefficient, T* sum, T* row) {
+  DRO_HOST_DEVICE static bool add_to_row(const tile_of<Lanes>& draws, index_t l, T coefficient, T* sum, T* row,
+                                         bool fresh) {
     const relative_masses<T>& q = *draws.query;
     const index_t select = q.select();
-    if (coefficient == T(0) || draws.scores[l] == minus_infinity<T>) return true;
     T left = draws.left[l];
     for (index_t t = select; t-- > 0;) sum[t] = left += q.mass[draws.pick(l, t)];
-    if (!(sum[select - 1] >= least_mass<T>)) return false;
+    const bool large_enough = sum[select - 1] >= least_mass<T>;
+    if (coefficient == T(0) || !large_enough || is_impossible(draws, l)) {
+      for (index_t j = 0; fresh && j < q.documents(); ++j) row[j] = T(0);
+      return coefficient == T(0) || large_enough || is_impossible(draws, l);
+    }
     T all = T(0);
     for (index_t t = 0; t < select; ++t) sum[t] = all += T(1) / sum[t];
     // What picked documents will hold, apart: the loop over all of them then has no exception.
     for (index_t t = 0; t < select; ++t) {
       const index_t j = draws.pick(l, t);
-      sum[t] = row[j] + coefficient * (T(1) - q.mass[j] * sum[t]);
+      sum[t] = (fresh ? T(0) : row[j]) + coefficient * (T(1) - q.mass[j] * sum[t]);
     }
     const T factor = -coefficient * all;
-    for (index_t j = 0; j < q.documents(); ++j) row[j] += factor * q.mass[j];
+    for (index_t j = 0; j < q.documents(); ++j) row[j] = (fresh ? T(0) : row[j]) + factor * q.mass[j];
     for (index_t t = 0; t < select; ++t) row[draws.pick(l, t)] = sum[t];
     return true;
   }

@@ -165,7 +165,8 @@ __device__ __noinline__ T inclusive_scan(T value, T& total) {
 
 /// The interface of dro::host_team on 1, 2, 4, …, 32 lanes of a warp or on a block of whole warps, see its members for
 /// what they compute. One class for all sizes: how many threads share a row is settled when it is queued, and a program
-/// is compiled once. Items of a loop go to the threads in turn. Reductions have a fixed order for a given size.
+/// is compiled once. Items of a loop go to the threads in turn, counted in 32 bits. Reductions have a fixed order for a
+/// given size.
 ///
 /// sum: |error| ≤ (n / size + log2(size)) ε Σ|f(i)|.
 class device_team {
@@ -181,21 +182,24 @@ class device_team {
 
   template <class F>
   __device__ void for_each(index_t n, F&& f) {
-    for (index_t i = rank_; i < n; i += size_) f(i);
+    const int count = static_cast<int>(n);
+    for (int i = rank_; i < count; i += size_) f(index_t{i});
   }
 
   template <class T, class F>
   [[nodiscard]] __device__ T sum(index_t n, F&& f) {
     T value{};
-    for (index_t i = rank_; i < n; i += size_) value += f(i);
+    const int count = static_cast<int>(n);
+    for (int i = rank_; i < count; i += size_) value += f(index_t{i});
     return is_block() ? blocks::sum(value) : lanes::sum(mask_, size_, value);
   }
 
   template <class T, class F>
   [[nodiscard]] __device__ T max(index_t n, T lowest, F&& f) {
     T best = lowest;
-    for (index_t i = rank_; i < n; i += size_) {
-      const T value = f(i);
+    const int count = static_cast<int>(n);
+    for (int i = rank_; i < count; i += size_) {
+      const T value = f(index_t{i});
       best = value > best ? value : best;
     }
     return is_block() ? blocks::largest(best, lowest) : lanes::largest(mask_, size_, rank_, best);
@@ -204,9 +208,10 @@ class device_team {
   template <class T, class F>
   [[nodiscard]] __device__ index_t arg_max(index_t n, T lowest, F&& f) {
     place<T> best{lowest, n};
-    for (index_t i = rank_; i < n; i += size_) {
-      const T value = f(i);
-      if (value > best.value) best = {value, i};
+    const int count = static_cast<int>(n);
+    for (int i = rank_; i < count; i += size_) {
+      const T value = f(index_t{i});
+      if (value > best.value) best = {value, index_t{i}};
     }
     return (is_block() ? blocks::first_of_largest(best, {lowest, n}) : lanes::first_of_largest(mask_, size_, best))
         .index;
