@@ -260,6 +260,8 @@ TEST_CASE_TEMPLATE("what estimates make certain is the exact ranking, in eight l
   for (index_t j = 0; j < 20; ++j) scores.push_back(static_cast<T>(next.between(-3, 3)));
   CHECK(judge<8>(scores, 500, 4000, 5, {}, as_proven).certain > 3960);
   CHECK(judge<1>(scores, 501, 4000, 5, {}, as_proven).certain > 3960);
+  scores.resize(4);  // fewer documents than the list has slots
+  CHECK(judge<8>(scores, 502, 4000, 3, {}, as_proven).certain > 3960);
 }
 
 TEST_CASE("lanes do not know of each other") {

@@ -94,6 +94,34 @@ TEST_CASE_TEMPLATE("log p and gradient agree with the definition however far the
   }
 }
 
+TEST_CASE_TEMPLATE("what is drawn has the log p of its ranking however far the scores lie apart", T, float, double) {
+  for (const double spread : {1.0, 400.0, 3000.0}) {
+    CAPTURE(spread);
+    dro::host_backend b(1);
+    auto scores = test::random_matrix<T>(3, 6, -1, 1, 56);
+    for (T& s : test::elements(scores)) s *= static_cast<T>(spread / 2);
+    dro::random_state random(b, 57);
+    const auto z = dro::draw_plackett_luce(b, scores, random.source(b), {20, 6});
+    dro::host_matrix<T> log_prob(60, 1);
+    dro::plackett_luce_log_prob(b, scores, std::as_const(b).view(z.rankings()), z.groups(), b.view(log_prob));
+    CHECK(test::same(z.log_proposal(), log_prob));
+  }
+}
+
+TEST_CASE("log p of more picks than a product of significands may have in float") {
+  dro::host_backend b(1);
+  const auto scores = test::random_matrix<float>(1, 400, -1, 1, 58);
+  const auto list = some_rankings(1, 400, 390, 59);
+  const auto rankings = test::ranking_matrix(list);
+  dro::host_matrix<float> log_prob(1, 1);
+  dro::plackett_luce_log_prob(b, scores, std::as_const(b).view(rankings), dro::grouping::uniform(1, 1),
+                              b.view(log_prob));
+  const real p = test::plackett_luce_log_prob(test::row(scores, 0), list[0]);
+  // Each of the 390 terms as above, with scores in (-1, 1).
+  const real u = test::unit_roundoff<float>;
+  DRO_CHECK_NEAR(log_prob(0, 0), p, 390 * (u * (6 * (2 + std::log(400.0)) + 100 + 390 + 8) + u * std::abs(p)));
+}
+
 TEST_CASE("a large number added to all scores costs log p no digits") {
   // 10^5 and its sums with multiples of 2^-7 are exact in float, so the differences of the scores are the same.
   auto near_zero = test::random_matrix<float>(1, 20, -16, 16, 54);  // multiples of 2^-7
