@@ -38,15 +38,19 @@ template <class T>
 struct summand {
   using number = T;
   static constexpr int size = 1;
-  [[nodiscard]] DRO_HOST_DEVICE static constexpr number& at(T& sum, int) { return sum; }
-  [[nodiscard]] DRO_HOST_DEVICE static constexpr const number& at(const T& sum, int) { return sum; }
+  template <class Sum>  // T or const T
+  [[nodiscard]] DRO_HOST_DEVICE static constexpr Sum& at(Sum& sum, int) {
+    return sum;
+  }
 };
 template <class T, int N>
 struct summand<pack<T, N>> {
   using number = T;
   static constexpr int size = N;
-  [[nodiscard]] DRO_HOST_DEVICE static constexpr number& at(pack<T, N>& sum, int k) { return sum[k]; }
-  [[nodiscard]] DRO_HOST_DEVICE static constexpr const number& at(const pack<T, N>& sum, int k) { return sum[k]; }
+  template <class Sum>
+  [[nodiscard]] DRO_HOST_DEVICE static constexpr auto& at(Sum& sum, int k) {
+    return sum[k];
+  }
 };
 
 }  // namespace detail

@@ -388,8 +388,9 @@ class concurrent_backend : public host_backend {
   void run(index_t rows, const Program& program) const {
     const std::size_t scratch_bytes = detail::scratch_bytes_of<concurrent_team>(program, team_size_);
     std::vector<concurrent_team::shared_state> shared;
+    shared.reserve(static_cast<std::size_t>(teams_));
     for (index_t k = 0; k < teams_; ++k) shared.emplace_back(team_size_, scratch_bytes);
-    const auto work = [&](index_t k, index_t rank) noexcept {
+    const auto work = [&](index_t k, index_t rank) {
       concurrent_team team(shared[static_cast<std::size_t>(k)], team_size_, rank);
       for (index_t row = k; row < rows; row += teams_) {
         team.begin_row();

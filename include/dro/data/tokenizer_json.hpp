@@ -263,7 +263,7 @@ class tokenizer_fields {
 
 [[nodiscard]] inline nlohmann::ordered_json pre_tokenizer_json(const text::byte_pair_model& model) {
   const bool ends_with_gpt2 = !model.splits.empty() && model.splits.back() == text::split_pattern::gpt2;
-  const auto last = byte_level(model.prefix_space, ends_with_gpt2);
+  auto last = byte_level(model.prefix_space, ends_with_gpt2);
   const std::size_t before = model.splits.size() - (ends_with_gpt2 ? 1 : 0);
   if (before == 0) return last;
   auto steps = nlohmann::ordered_json::array();

@@ -87,7 +87,7 @@ struct weight_outputs {
     const T largest = team.max(size, -infinity, value);
     // Over equal draws, with δ = log w − largest: Σ e^δ, Σ e^2δ, Σ e^δ δ, Σ δ.
     pack<T, 4> sums{};
-    bool is_number;
+    bool is_number = false;
     if (largest - largest == T(0)) {
       sums = team.template sum<pack<T, 4>>(size, [&](index_t i) {
         const T offset = value(i) - largest;

@@ -74,7 +74,7 @@ void check_conformance(B& b) {
 
 }  // namespace dro::testing
 
-#define DRO_CONFORMANCE_CASE_(name, check, ...)         \
+#define DRO_CONFORMANCE_OF_TYPES(name, check, ...)      \
   TEST_CASE_TEMPLATE(name, dro_scalar, float, double) { \
     __VA_ARGS__ dro_b{};                                \
     dro::testing::findings dro_found;                   \
@@ -92,19 +92,19 @@ void check_conformance(B& b) {
     dro::testing::report(dro_found);              \
   }                                               \
   static_assert(true)
-#define DRO_CONFORMANCE_RANKINGS(name, ...)                        \
-  DRO_CONFORMANCE_CASE_(name ": draws", check_draws, __VA_ARGS__); \
-  DRO_CONFORMANCE_CASE_(name ": proposals", check_proposals, __VA_ARGS__)
-#define DRO_CONFORMANCE_WEIGHTS(name, ...)                                       \
-  DRO_CONFORMANCE_CASE_(name ": weights", check_weights, __VA_ARGS__);           \
-  DRO_CONFORMANCE_CASE_(name ": calibrations", check_calibrations, __VA_ARGS__); \
-  DRO_CONFORMANCE_CASE_(name ": objectives", check_objectives, __VA_ARGS__)
-#define DRO_CONFORMANCE_SCORE_SPACE(name, ...)                                         \
-  DRO_CONFORMANCE_CASE_(name ": gradients by scores", check_score_space, __VA_ARGS__); \
-  DRO_CONFORMANCE_CASE_(name ": sets", check_sets, __VA_ARGS__)
-#define DRO_CONFORMANCE_STEPS(name, ...) DRO_CONFORMANCE_CASE_(name ": steps", check_steps, __VA_ARGS__)
+#define DRO_CONFORMANCE_RANKINGS(name, ...)                           \
+  DRO_CONFORMANCE_OF_TYPES(name ": draws", check_draws, __VA_ARGS__); \
+  DRO_CONFORMANCE_OF_TYPES(name ": proposals", check_proposals, __VA_ARGS__)
+#define DRO_CONFORMANCE_WEIGHTS(name, ...)                                          \
+  DRO_CONFORMANCE_OF_TYPES(name ": weights", check_weights, __VA_ARGS__);           \
+  DRO_CONFORMANCE_OF_TYPES(name ": calibrations", check_calibrations, __VA_ARGS__); \
+  DRO_CONFORMANCE_OF_TYPES(name ": objectives", check_objectives, __VA_ARGS__)
+#define DRO_CONFORMANCE_SCORE_SPACE(name, ...)                                            \
+  DRO_CONFORMANCE_OF_TYPES(name ": gradients by scores", check_score_space, __VA_ARGS__); \
+  DRO_CONFORMANCE_OF_TYPES(name ": sets", check_sets, __VA_ARGS__)
+#define DRO_CONFORMANCE_STEPS(name, ...) DRO_CONFORMANCE_OF_TYPES(name ": steps", check_steps, __VA_ARGS__)
 #define DRO_CONFORMANCE_PROPOSAL_STEPS(name, ...) \
-  DRO_CONFORMANCE_CASE_(name ": steps with proposals", check_proposal_steps, __VA_ARGS__)
+  DRO_CONFORMANCE_OF_TYPES(name ": steps with proposals", check_proposal_steps, __VA_ARGS__)
 
 /// Registers all test cases of the suite, each for float and double, for the default-constructible backend type that
 /// the arguments after `name`, a string literal, spell.

@@ -62,7 +62,7 @@ class added_token_matcher {
   added_token_matcher(const std::vector<added_token>& tokens, Belongs belongs, bool composed) {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (!belongs(tokens[i])) continue;
-      entries_.push_back({composed ? nfc(tokens[i].content) : tokens[i].content, i});
+      entries_.emplace_back(composed ? nfc(tokens[i].content) : tokens[i].content, i);
     }
     std::sort(entries_.begin(), entries_.end());
     for (const auto& [content, token] : entries_) begins_[static_cast<unsigned char>(content.front())] = true;
