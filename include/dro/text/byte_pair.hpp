@@ -448,7 +448,7 @@ class byte_pair_tokenizer {
     results_.reserve(model_.merges.size());
     std::string joined;
     for (const auto& [left, right] : model_.merges) {
-      const auto fail = [&, place = results_.size()](const std::string& what) {
+      const auto fail = [place = results_.size(), left = left, right = right](const std::string& what) {
         throw option_error("merge " + std::to_string(place) + " of " + std::to_string(left) + " and " +
                            std::to_string(right) + ": " + what);
       };
