@@ -3,9 +3,8 @@
 // and compares with other ways of training the same two networks.
 //
 //     train_generative                                       a generated world of two-hop questions
-//     train_generative --compare --seeds 3 --out results     every method, three seeds, and the table of
-//     docs/generative.md train_generative --train mine.jsonl                    your own questions, in any format of
-//     docs/data-formats.md
+//     train_generative --compare --seeds 3 --out results     every method, three seeds: the table of docs/generative.md
+//     train_generative --train mine.jsonl                    your own questions: any format of docs/data-formats.md
 //
 // Ctrl-C finishes the step, saves, and says how to resume. Exit status: 0 done, 2 something in the input or options is
 // wrong, 1 something in this program is, 130 interrupted.

@@ -3,16 +3,18 @@
 // million parameters: 12 layers of width 768 with 12 heads, 2048 between gate and down, 50304 tokens, input and output
 // layer the same. Parameters, gradients, activations and what the optimiser remembers are float; products are in bf16,
 // tf32 or full precision. ../peers/train_step.py is the same in PyTorch. Compiled by any C++ compiler, linked with the
-// library's unit of kernels.
+// library's unit of kernels. `bench_train_step --profile [bf16|tf32|full]` prints what a step consists of instead.
 //
 //   items_per_second   tokens a second
 //   peak_bytes         the most device memory that was held, parameters included; cuBLAS's own is not counted
 //   first_nats, nats   − log p a token in the first step, and in the last: the same tokens each time, so it falls
 #include <array>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <benchmark/benchmark.h>
@@ -24,6 +26,7 @@
 #include <dro/optimize/optimizer.hpp>
 #include <dro/random/key.hpp>
 
+#include "profile.hpp"
 #include "stopwatch.hpp"
 
 namespace {
@@ -51,17 +54,18 @@ llama_config configuration() {
 }
 
 /// The model, its optimiser and a batch of random tokens, each row predicting the next.
+template <class B>
 class training {
  public:
-  training(cuda_backend& b, matmul_precision precision)
+  training(B& b, matmul_precision precision)
       : backend_(b),
         model_(b, configuration(), precision),
         memory_(b, model_.config(), sequences, length, transformer_use::train),
         optimizer_(b, {.learning_rate = 3e-4}),
-        tokens_(b.make<token_t>(sequences * length, 1)),
-        targets_(b.make<token_t>(sequences * length, 1)),
+        tokens_(b.template make<token_t>(sequences * length, 1)),
+        targets_(b.template make<token_t>(sequences * length, 1)),
         coefficients_(dro::make_filled<float>(b, sequences * length, 1, 1.0F / (sequences * length))),
-        log_prob_(b.make<float>(sequences * length, 1)) {
+        log_prob_(b.template make<float>(sequences * length, 1)) {
     model_.initialise(b, 1);
     const dro::random_key key{2, 0};
     dro::host_matrix<token_t> tokens(sequences * length, 1), targets(sequences * length, 1);
@@ -77,7 +81,7 @@ class training {
   }
 
   void step() {
-    const cuda_backend& view = backend_;
+    const B& view = backend_;
     model_.accumulate_gradient(backend_, {view.view(tokens_), sequence_layout::plain(length)}, view.view(targets_),
                                view.view(coefficients_), backend_.view(log_prob_), memory_);
     optimizer_.step(backend_, model_);
@@ -94,10 +98,10 @@ class training {
   [[nodiscard]] index_t parameters() const { return parameter_count(model_.config()); }
 
  private:
-  cuda_backend& backend_;
-  transformer<cuda_backend, float> model_;
-  transformer_memory<cuda_backend, float> memory_;
-  dro::adamw<cuda_backend, float> optimizer_;
+  B& backend_;
+  transformer<B, float> model_;
+  transformer_memory<B, float> memory_;
+  dro::adamw<B, float> optimizer_;
   cuda_backend::matrix<token_t> tokens_, targets_;
   cuda_backend::matrix<float> coefficients_, log_prob_;
 };
@@ -125,12 +129,34 @@ void time_step(benchmark::State& state, matmul_precision precision, bool is_capt
   }
 }
 
+constexpr std::array<std::pair<const char*, matmul_precision>, 3> precisions{
+    {{"bf16", matmul_precision::bf16}, {"tf32", matmul_precision::tf32}, {"full", matmul_precision::full}}};
+
+/// What the third step consists of. 0 if all went well.
+int profile(matmul_precision precision) {
+  try {
+    dro_bench::profiling_backend b;
+    training t(b, precision);
+    for (int i = 0; i < 2; ++i) t.step();
+    b.profile([&] { t.step(); });
+    return 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "bench_train_step: %s\n", e.what());
+    return 1;
+  }
+}
+
 }  // namespace
 
 // Name: train_step/cuda/<precision>/<queued or captured>.
 int main(int argc, char** argv) {
-  constexpr std::array<std::pair<const char*, matmul_precision>, 3> precisions{
-      {{"bf16", matmul_precision::bf16}, {"tf32", matmul_precision::tf32}, {"full", matmul_precision::full}}};
+  if (argc > 1 && std::string_view(argv[1]) == "--profile") {
+    for (const auto& [name, precision] : precisions) {
+      if (argc == 2 || (argc == 3 && std::string_view(argv[2]) == name)) return profile(precision);
+    }
+    std::fprintf(stderr, "bench_train_step: --profile bf16, tf32 or full, and nothing else\n");
+    return 1;
+  }
   for (const auto& [name, precision] : precisions) {
     for (const bool is_captured : {false, true}) {
       const std::string whole = std::string("train_step/cuda/") + name + (is_captured ? "/captured" : "/queued");

@@ -50,6 +50,10 @@ struct example_set {
 namespace detail {
 
 [[nodiscard]] inline example_set generate(const options& o) {
+  if (o.world.families < o.training.draw.select) {
+    throw dro::option_error("--families is " + std::to_string(o.world.families) + ", fewer documents than the " +
+                            std::to_string(o.training.draw.select) + " to select (--select)");
+  }
   example_set s(tokenizer(o.world.families, world_words(o.world)));
   const auto draw = [&](std::vector<example>& to, world_part part, dro::index_t count) {
     for (dro::index_t i = 0; i < count; ++i) {
@@ -83,7 +87,14 @@ namespace detail {
   }
   std::size_t candidates = 0;
   for (const auto* part : {&train, &dev, &test}) {
-    for (const auto& q : *part) candidates = std::max(candidates, q.documents.size());
+    for (const auto& q : *part) {
+      if (static_cast<dro::index_t>(q.documents.size()) < o.training.draw.select) {
+        throw dro::option_error("question \"" + q.id + "\" has " + std::to_string(q.documents.size()) +
+                                " documents, fewer than the " + std::to_string(o.training.draw.select) +
+                                " to select (--select)");
+      }
+      candidates = std::max(candidates, q.documents.size());
+    }
   }
   std::vector<std::string> texts;
   for (const auto& q : train) {
@@ -113,17 +124,7 @@ namespace detail {
 /// The questions that `o` asks for. Throws dro::file_error, dro::data_error, and dro::option_error if a question has
 /// fewer documents than are to be selected.
 [[nodiscard]] inline example_set load(const options& o) {
-  example_set s = o.train.empty() ? detail::generate(o) : detail::read(o);
-  for (const auto* part : {&s.annotated, &s.train, &s.dev, &s.test}) {
-    for (const example& x : *part) {
-      if (static_cast<dro::index_t>(x.tokens.documents.size()) < o.training.draw.select) {
-        throw dro::option_error("a question has " + std::to_string(x.tokens.documents.size()) +
-                                " documents, fewer than the " + std::to_string(o.training.draw.select) +
-                                " to select (--select)");
-      }
-    }
-  }
-  return s;
+  return o.train.empty() ? detail::generate(o) : detail::read(o);
 }
 
 /// Both models' configuration: as large as `o` says, for the longest prompts of `s`.

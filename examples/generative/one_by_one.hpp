@@ -32,7 +32,8 @@ class one_by_one {
     const prompts p(b, x);
     const auto ends = run(b, model, p, dro::models::transformer_use::score);
     matrix of_prompt = b.make<number>(ends.rows, 1);
-    dro::matmul(b, number(1), ends, dro::transposed(says_yes(model.output().value, x)), number(0), b.view(of_prompt));
+    dro::matmul(b, number(1), ends, dro::transposed(says_yes(model.output().weight.value, x)), number(0),
+                b.view(of_prompt));
     matrix out = dro::make_filled<number>(b, static_cast<dro::index_t>(x.size()), x.most_documents(),
                                           -std::numeric_limits<number>::infinity());
     for (std::size_t i = 0; i < p.of.size(); ++i) {
@@ -52,9 +53,9 @@ class one_by_one {
     const auto d_view = std::as_const(b).view(std::as_const(d));
     const dro::matrix_view<number> d_hidden = model.d_hidden(memory_);
     dro::fill(b, d_hidden, number(0));
-    dro::matmul(b, number(1), d_view, says_yes(model.output().value, x), number(0),
+    dro::matmul(b, number(1), d_view, says_yes(model.output().weight.value, x), number(0),
                 dro::models::ends_of_sequences(d_hidden, p.all.prompt_length()));
-    dro::matmul(b, number(1), dro::transposed(d_view), ends, number(1), says_yes(model.output().gradient, x));
+    dro::matmul(b, number(1), dro::transposed(d_view), ends, number(1), says_yes(model.output().weight.gradient, x));
     model.accumulate_hidden_gradient(b, p.tokens(b), memory_);
   }
 

@@ -80,6 +80,10 @@ inline void add_options(CLI::App& app, options& o) {
   app.add_option("--samples", t.draw.samples, "lists drawn for each question and step (m)")->capture_default_str();
   app.add_option("--select", t.draw.select, "documents chosen for each question (K)")->capture_default_str();
   app.add_option("--batch", t.batch_size, "questions in a step")->capture_default_str();
+  app.add_option("--piece", t.piece_size,
+                 "questions of a step that are worked on at once, for less memory; the step is the same but for "
+                 "rounding; 0: all")
+      ->capture_default_str();
   app.add_option("--warm-up", t.warm_up, "passes over the annotated questions")->capture_default_str();
   app.add_option("--iterations", t.iterations, "passes over the training questions")->capture_default_str();
   app.add_option("--warm-up-rate", t.warm_up_rate, "highest learning rate of warm-up")->capture_default_str();
@@ -126,6 +130,7 @@ inline void check(const options& o) {
     }
   }
   require("--batch", o.training.batch_size, 1, many);
+  require("--piece", o.training.piece_size, 0, many);
   require("--warm-up", o.training.warm_up, 0, many);
   require("--iterations", o.training.iterations, 0, many);
   require("--width", o.width, 1, 4096);

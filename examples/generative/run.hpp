@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -79,7 +78,7 @@ struct planned_run {
           {"method", o.method},
           {"compare", o.compare},
           {"draw", {t.draw.samples, t.draw.select}},
-          {"batch", t.batch_size},
+          {"batch", {t.batch_size, t.piece_size}},
           {"passes", {t.warm_up, t.iterations, o.patience}},
           {"rates", {json(t.warm_up_rate), o.rate ? json(*o.rate) : json(nullptr)}},
           {"seeds", {t.seed, o.seeds}},
@@ -149,8 +148,7 @@ class session {
     }
     if (!result.contains("warm")) {
       result["warm"] = measure(data_.dev);
-      std::fprintf(stderr, "  warm: dev EM %.1f %%, recall %.1f %%; %.1f s\n", 100 * result["warm"]["em"].get<double>(),
-                   percent(result["warm"]["recall_at_k"]), seconds_before + watch.seconds());
+      std::fprintf(stderr, "  warm: %s; %.1f s\n", on_dev(result["warm"]).c_str(), seconds_before + watch.seconds());
     }
     program::stopwatch of_iteration;
     struct {
@@ -167,8 +165,7 @@ class session {
       std::fprintf(stderr, "  iteration %td of %td: ", p.position.iteration, p.iterations);
       // Not every method has a use for lists that it would have to weigh.
       if (s.used() > 0) std::fprintf(stderr, "evidence %.3f, ESS %.2f, ", s.evidence, s.effective_sample_size);
-      std::fprintf(stderr, "dev EM %.1f %%, recall %.1f %%; %.0f k tokens/s, %.1f s\n",
-                   100 * entry["dev"]["em"].get<double>(), percent(entry["dev"]["recall_at_k"]), speed / 1000,
+      std::fprintf(stderr, "%s; %.0f k tokens/s, %.1f s\n", on_dev(entry["dev"]).c_str(), speed / 1000,
                    seconds_before + watch.seconds());
       result["iterations"].push_back(std::move(entry));
       of_iteration = {};
@@ -187,7 +184,15 @@ class session {
     return true;
   }
 
-  [[nodiscard]] static double percent(const json& share) { return share.is_null() ? NAN : 100 * share.get<double>(); }
+  /// How well the models do on dev; without recall where nobody annotated gold documents.
+  [[nodiscard]] static std::string on_dev(const json& e) {
+    char text[64];
+    std::snprintf(text, sizeof text, "dev EM %.1f %%", 100 * e["em"].get<double>());
+    std::string line = text;
+    if (e["recall_at_k"].is_null()) return line;
+    std::snprintf(text, sizeof text, ", recall %.1f %%", 100 * e["recall_at_k"].get<double>());
+    return line + text;
+  }
 
   /// Whether the exact match on dev has not risen for as long as the user has patience. It follows from what a
   /// checkpoint keeps, so that a resumed run stops where the whole one does.

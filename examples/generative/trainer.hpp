@@ -34,6 +34,7 @@ namespace generative {
 struct training_options {
   dro::draw_options draw = {8, 2};
   dro::index_t batch_size = 16;
+  dro::index_t piece_size = 0;  ///< questions of a step that are worked on at once; 0: all
   dro::index_t warm_up = 6;     ///< passes over the annotated questions
   dro::index_t iterations = 8;  ///< passes over the training questions
   double warm_up_rate = 4e-3;   ///< highest learning rate while warming up
@@ -79,7 +80,7 @@ class trainer {
   bool warm_up(Callbacks&... callbacks) {
     return dro::training_loop(
         source(backend_, annotated_, style_), loop(options_.warm_up), warm_up_position_,
-        [&](const batch& x) { step_warm_up(x); }, [] { return 0; }, callbacks...);
+        [&](const batch& x, const piece& p) { step_warm_up(x, p); }, [] { return 0; }, callbacks...);
   }
 
   /// Trains by the method until all iterations are done (true) or a callback stops (false).
@@ -104,13 +105,13 @@ class trainer {
       case method_id::reader_frozen:
         return em(main_.selector, dro::frozen{});
       case method_id::rag_sequence:
-        return steps([&](const batch& x) { step_rag_sequence(x); });
+        return steps([&](const batch& x, const piece& p) { step_rag_sequence(x, p); });
       case method_id::emdr2:
-        return steps([&](const batch& x) { step_emdr2(x); });
+        return steps([&](const batch& x, const piece& p) { step_emdr2(x, p); });
       case method_id::replug:
-        return steps([&](const batch& x) { step_replug(x); });
+        return steps([&](const batch& x, const piece& p) { step_replug(x, p); });
       case method_id::retriever_order:
-        return steps([&](const batch& x) { read_together(x, choose(x)); });
+        return steps([&](const batch& x, const piece& p) { read_together(x, p, choose(x)); });
     }
     return true;
   }
@@ -176,6 +177,7 @@ class trainer {
   }
 
  private:
+  using piece = dro::batch_piece;
   using optimiser_type = dro::adamw<backend, number, dro::cosine_schedule>;
   struct optimisers {
     optimiser_type selector, reader;
@@ -199,7 +201,10 @@ class trainer {
   }
 
   [[nodiscard]] dro::loop_options loop(dro::index_t iterations) const {
-    return {.iterations = iterations, .batch_size = options_.batch_size, .seed = options_.seed};
+    return {.iterations = iterations,
+            .batch_size = options_.batch_size,
+            .seed = options_.seed,
+            .piece_size = options_.piece_size};
   }
 
   /// Counts what dro::em has the models go through.
@@ -265,14 +270,23 @@ class trainer {
             dro::grouping::uniform(count, most)};
   }
 
-  [[nodiscard]] matrix equal_shares(const batch& x) const {
-    const auto count = static_cast<dro::index_t>(x.size());
-    return dro::make_filled<number>(backend_, count, 1, number(1) / static_cast<number>(count));
+  [[nodiscard]] matrix equal_shares(const batch& x, const piece& p) const {
+    return dro::make_filled<number>(backend_, static_cast<dro::index_t>(x.size()), 1,
+                                    number(1) / static_cast<number>(p.batch_size));
+  }
+  /// Turns what was divided by the questions of a piece into what is divided by those of the batch.
+  static void share(matrix& gradient, const piece& p) {
+    gradient *= static_cast<number>(p.positions.size()) / static_cast<number>(p.batch_size);
+  }
+  /// The models move when the last piece of a batch has added its gradient.
+  template <class Model>
+  void step(optimiser_type& optimiser, Model& model, const piece& p) {
+    if (p.is_last()) optimiser.step(backend_, model);
   }
 
-  void step_warm_up(const batch& x) {
+  void step_warm_up(const batch& x, const piece& p) {
     const draws gold = one_list_each(x, [&](dro::index_t q) { return x[q].shown(options_.draw.select); });
-    const matrix shares = equal_shares(x);
+    const matrix shares = equal_shares(x, p);
     if (method_.one_by_one) {
       // The target is uniform over the documents shown: softmax of a preference of 0 for these and −∞ for all others.
       matrix preference = dro::make_filled<number>(backend_, static_cast<dro::index_t>(x.size()), x.most_documents(),
@@ -282,34 +296,36 @@ class trainer {
           if (j != dro::no_document) preference(q, j) = 0;
         }
       }
-      follow_preference(x, judge_.scores(backend_, selector_.model(), x), preference, warm_up_.selector);
+      follow_preference(x, p, judge_.scores(backend_, selector_.model(), x), preference, warm_up_.selector);
     } else if (method_.id != method_id::retriever_order) {
       selector_.accumulate_gradient(backend_, x, gold, shares);
-      warm_up_.selector.step(backend_, selector_);
+      step(warm_up_.selector, selector_, p);
     }
     reader_.accumulate_gradient(backend_, x, gold, shares);
-    warm_up_.reader.step(backend_, reader_);
+    step(warm_up_.reader, reader_, p);
   }
 
   /// A step of the selector up the gradient of −KL(softmax(preference) ‖ softmax(scores)).
-  void follow_preference(const batch& x, const matrix& scores, const matrix& preference, optimiser_type& optimiser) {
+  void follow_preference(const batch& x, const piece& p, const matrix& scores, const matrix& preference,
+                         optimiser_type& optimiser) {
     matrix d_scores = backend_.make<number>(scores.rows(), scores.cols());
     dro::replug_gradient(backend_, std::as_const(backend_).view(scores), std::as_const(backend_).view(preference),
                          backend_.view(d_scores));
-    step_selector(x, d_scores, optimiser);
+    share(d_scores, p);
+    step_selector(x, p, d_scores, optimiser);
   }
-  void step_selector(const batch& x, const matrix& d_scores, optimiser_type& optimiser) {
+  void step_selector(const batch& x, const piece& p, const matrix& d_scores, optimiser_type& optimiser) {
     judge_.accumulate_gradient(backend_, selector_.model(), x, d_scores);
-    optimiser.step(backend_, selector_);
+    step(optimiser, selector_, p);
   }
 
   /// A step of maximum likelihood of the reader on one list a question.
-  void read_together(const batch& x, const draws& z) {
+  void read_together(const batch& x, const piece& p, const draws& z) {
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
     const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
     run_.totals.add(backend_, weights, weights.status, z.groups());
-    reader_.accumulate_gradient(backend_, x, z, equal_shares(x));
-    main_.reader.step(backend_, reader_);
+    reader_.accumulate_gradient(backend_, x, z, equal_shares(x, p));
+    step(main_.reader, reader_, p);
     tokens_ += z.groups().total() * reading_length(x, z.select());
   }
 
@@ -330,34 +346,36 @@ class trainer {
   struct marginal_gradient {
     matrix d_scores, responsibility;
   };
-  [[nodiscard]] marginal_gradient differentiate(const single_scores& s) {
+  [[nodiscard]] marginal_gradient differentiate(const single_scores& s, const piece& p) {
     marginal_gradient g{backend_.make<number>(s.scores.rows(), s.scores.cols()),
                         backend_.make<number>(s.scores.rows(), s.scores.cols())};
     dro::rag_sequence_gradient(backend_, std::as_const(backend_).view(s.scores),
                                std::as_const(backend_).view(s.log_likelihood), backend_.view(g.d_scores),
                                backend_.view(g.responsibility));
+    share(g.d_scores, p);
+    share(g.responsibility, p);
     return g;
   }
 
-  void step_rag_sequence(const batch& x) {
+  void step_rag_sequence(const batch& x, const piece& p) {
     const single_scores s = score_single_documents(x);
-    const marginal_gradient g = differentiate(s);
+    const marginal_gradient g = differentiate(s, p);
     reader_.accumulate_gradient(backend_, x, s.z, g.responsibility);
-    step_selector(x, g.d_scores, main_.selector);
-    main_.reader.step(backend_, reader_);
+    step_selector(x, p, g.d_scores, main_.selector);
+    step(main_.reader, reader_, p);
   }
 
-  void step_emdr2(const batch& x) {
+  void step_emdr2(const batch& x, const piece& p) {
     const single_scores s = score_single_documents(x);
-    const marginal_gradient g = differentiate(s);
-    step_selector(x, g.d_scores, main_.selector);
-    read_together(x, best_of(x, s.scores));
+    const marginal_gradient g = differentiate(s, p);
+    step_selector(x, p, g.d_scores, main_.selector);
+    read_together(x, p, best_of(x, s.scores));
   }
 
-  void step_replug(const batch& x) {
+  void step_replug(const batch& x, const piece& p) {
     const single_scores s = score_single_documents(x);
-    follow_preference(x, s.scores, s.log_likelihood, main_.selector);
-    read_together(x, best_of(x, s.scores));
+    follow_preference(x, p, s.scores, s.log_likelihood, main_.selector);
+    read_together(x, p, best_of(x, s.scores));
   }
 
   backend& backend_;

@@ -70,9 +70,25 @@ TEST_CASE("a few wide rows take a block each") {
   CHECK(plan(1, 256).team == 256);
   CHECK(plan(1, 65536).team == 1024);
   CHECK(plan(264, 65536).team == 1024);  // two for each multiprocessor
-  CHECK(plan(265, 65536).team == 32);
   CHECK(plan_rows(device, {768, 0}, 1, 65536, [](int) { return std::size_t{0}; }).team ==
         512);  // a kernel with many registers
+}
+
+TEST_CASE("wide rows that warps would not fill the device with take blocks that do so twice") {
+  // 270,336 threads are resident.
+  CHECK(plan(1000, 65536).team == 1024);  // 541 would fill it twice
+  CHECK(plan(1000, 300).team == 512);     // no more than items
+  CHECK(plan(2000, 65536).team == 512);
+  CHECK(plan(8447, 65536).team == 128);
+  CHECK(plan(8448, 65536).team == 32);       // with warps it is full
+  CHECK(plan(1000, 255).team == 32);         // not wide
+  CHECK(plan(265, 65536, 1000).team == 32);  // a block would have to share scratch memory
+  CHECK(plan(264, 65536, 1000).team == 1024);
+  for (index_t rows = 1; rows < 8448; ++rows) {
+    const row_plan p = plan(rows, 65536);
+    REQUIRE((p.team == 1024 || rows * p.team >= 2 * 270'336));
+    REQUIRE(p.block == p.team);
+  }
 }
 
 TEST_CASE("where rows are many, few threads are left without an item") {

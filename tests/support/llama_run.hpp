@@ -63,7 +63,7 @@ struct llama_run {
                                                      dro::models::transformer_use::train);
     llama_run run;
     auto logits = b.template make<float>(rows, vocabulary);
-    dro::matmul(b, 1, model.hidden(b, batch, memory), dro::transposed(model.output().value), 0, b.view(logits));
+    model.logits(b, model.hidden(b, batch, memory), b.view(logits), memory);
     run.logits = read(b, logits);
     dro::sgd<B, float> descent(b, {.learning_rate = 0.5});
     for (dro::index_t step = 0; step < steps; ++step) {

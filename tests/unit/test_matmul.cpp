@@ -5,18 +5,23 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <Eigen/Core>
 #include <doctest/doctest.h>
 
+#include <dro/backend/bfloat16.hpp>
 #include <dro/backend/eigen.hpp>
 #include <dro/backend/host.hpp>
 #include <dro/backend/matmul.hpp>
 #include <dro/backend/testing.hpp>
+#include <dro/math/float16.hpp>
 
 #include "support/backends.hpp"
 #include "support/matrices.hpp"
+#include "support/rounding_backend.hpp"
 
 namespace {
 
@@ -27,6 +32,10 @@ using test::real;
 static_assert(dro::multiplies<dro::host_backend> && dro::multiplies<dro::eigen_backend<>>);
 static_assert(dro::multiplies<dro::eigen_backend<Eigen::RowMajor>> && dro::multiplies<dro::deferred_backend>);
 static_assert(dro::multiplies<dro::counting_backend<dro::host_backend>>);
+static_assert(!dro::multiplies_bfloat16<dro::host_backend> && !dro::multiplies_bfloat16<dro::eigen_backend<>>);
+static_assert(!dro::multiplies_bfloat16<dro::deferred_backend>);
+using rounding_backend = test::rounding_backend<dro::host_backend>;
+static_assert(dro::multiplies_bfloat16<rounding_backend>);
 
 enum class storage { rows, columns, padded_rows, scattered, backwards };
 constexpr storage all_storages[] = {storage::rows, storage::columns, storage::padded_rows, storage::scattered,
@@ -216,4 +225,103 @@ TEST_CASE("products of the wrong shape, and batches on top of each other, are re
   fits(1, 4) = 7;
   dro::matmul(b, 1, a, right, 0, b.view(fits), {.batch = 0});
   CHECK(fits(1, 4) == 7);
+}
+
+TEST_CASE("a product in bf16 is that of rounded factors, whoever has rounded them") {
+  rounding_backend b;
+  dro::host_backend exact;
+  for (const storage of_a : all_storages) {
+    for (const storage of_x : {storage::rows, storage::columns}) {
+      stored<float> a(of_a, 5, 9, 1), x(of_x, 9, 4, 2);
+      const auto before = test::random_matrix<float>(5, 4, -1, 1, 3);
+      auto expected = before, found = before;
+      auto a_rounded = copy_of(a.view()), x_rounded = copy_of(x.view());
+      for (auto* m : {&a_rounded, &x_rounded}) {
+        for (index_t i = 0; i < m->rows() * m->cols(); ++i) {
+          m->data()[i] = dro::math::to_float(dro::math::to_bfloat16(m->data()[i]));
+        }
+      }
+      dro::matmul(exact, 1.5F, a_rounded, x_rounded, 0.5F, exact.view(expected));
+      const auto check = [&] {
+        CHECK(test::same(found, expected));
+        found = before;
+      };
+      constexpr auto bf16 = dro::matmul_precision::bf16;
+      dro::matmul(b, 1.5F, a.view(), x.view(), 0.5F, b.view(found), {.precision = bf16});
+      check();
+      const dro::factor<rounding_backend, float> left(b, a.view(), bf16), right(b, dro::transposed(x.view()), bf16);
+      CHECK(left.view().is_rounded());
+      dro::matmul(b, 1.5F, left.view(), dro::transposed(right.view()), 0.5F, b.view(found), bf16);
+      check();
+      dro::matmul(b, 1.5F, left.view(), dro::factor_view<float>(x.view()), 0.5F, b.view(found), bf16);
+      check();
+      dro::matmul(b, 1.5F, left.view().rounded, dro::transposed(right.view()).rounded, 0.5F, b.view(found));
+      check();
+      // Written as bfloat16, it goes nowhere else.
+      stored<float> place(storage::rows, 5, 9, 4);
+      const auto untouched = copy_of(place.view());
+      const dro::factor<rounding_backend, float> made(b, place.view(), bf16, [&](const auto& target) {
+        for (index_t i = 0; i < 5; ++i) {
+          for (index_t j = 0; j < 9; ++j) {
+            target(i, j) =
+                dro::rounded_to<typename std::remove_cvref_t<decltype(target)>::element_type>(a.view()(i, j));
+          }
+        }
+      });
+      CHECK(!made.view().is_exact());
+      dro::matmul(b, 1.5F, made.view(), dro::factor_view<float>(x.view()), 0.5F, b.view(found), bf16);
+      check();
+      CHECK(test::same(copy_of(place.view()), untouched));
+    }
+  }
+  CHECK(b.exact() == 0);
+}
+
+namespace {
+
+/// Rounds where an element takes part in four products.
+struct choosy_backend : rounding_backend {
+  using rounding_backend::rounding_backend;
+  static constexpr index_t rounding_pays = 4;
+};
+
+}  // namespace
+
+TEST_CASE("what may not be rounded, or need not, is not") {
+  constexpr auto bf16 = dro::matmul_precision::bf16;
+  rounding_backend b;
+  const dro::host_matrix<float> a(1, 1, {1 + 0x1p-9F});
+  dro::host_matrix<float> c(2, 1);
+  const auto one = dro::row_major_view(c.data(), 1, 1);
+  for (const auto precision : {dro::matmul_precision::full, dro::matmul_precision::tf32}) {
+    const dro::factor<rounding_backend, float> f(b, b.view(a), precision);
+    CHECK(!f.view().is_rounded());
+    dro::matmul(b, 1, f.view(), f.view(), 0, one, precision);
+    CHECK(c(0, 0) == a(0, 0) * a(0, 0));
+  }
+  dro::matmul(b, 1, a, a, 0, one, {.batch = 2, .stride_c = 1, .precision = bf16});  // factors of a batch are not
+  CHECK(c(1, 0) == a(0, 0) * a(0, 0));
+  CHECK(b.rounded() == 0);
+  const dro::host_matrix<double> fine(1, 1, {1 + 0x1p-9});
+  dro::host_matrix<double> square(1, 1);
+  dro::matmul(b, 1, fine, fine, 0, b.view(square), {.precision = bf16});
+  CHECK(square(0, 0) == fine(0, 0) * fine(0, 0));
+  dro::matmul(b, 1, a, a, 0, one, {.precision = bf16});
+  CHECK(c(0, 0) == 1);
+
+  choosy_backend choosy;
+  const auto rounds = [&](index_t m, index_t n, bool left_is_rounded) {
+    const dro::host_matrix<float> left(m, 2), right(2, n);
+    dro::host_matrix<float> product(m, n);
+    const int before = choosy.rounded();
+    const dro::factor<choosy_backend, float> f(choosy, choosy.view(left),
+                                               left_is_rounded ? bf16 : dro::matmul_precision::full);
+    dro::matmul(choosy, 1, f.view(), dro::factor_view<float>(choosy.view(right)), 0, choosy.view(product), bf16);
+    return choosy.rounded() > before;
+  };
+  CHECK(rounds(4, 4, false));
+  CHECK(!rounds(4, 3, false));  // an element of the left factor is in three products
+  CHECK(!rounds(3, 4, false));
+  CHECK(rounds(4, 3, true));
+  CHECK(!rounds(3, 4, true));
 }

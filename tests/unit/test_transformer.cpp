@@ -68,7 +68,7 @@ host_matrix<T> logits(B& b, const transformer<B, T>& model, const host_matrix<to
   const auto there = dro::write(b, tokens);
   const auto hidden = model.hidden(b, {std::as_const(b).view(there), layout}, rows, memory);
   auto out = b.template make<T>(hidden.rows, model.config().vocab_size);
-  dro::matmul(b, 1, hidden, dro::transposed(model.output().value), 0, b.view(out));
+  model.logits(b, hidden, b.view(out), memory);
   return dro::read(b, out);
 }
 

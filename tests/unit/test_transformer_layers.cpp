@@ -170,7 +170,7 @@ TEST_CASE("the gated activation and its gradient") {
   };
   M d_gate = gate;
   M d_up = up;
-  dro::models::swiglu_gradient(b, out(d_gate), out(d_up), in(c));
+  dro::models::swiglu_gradient(b, in(d_gate), in(d_up), in(c), out(d_gate), out(d_up));
   check_gradient(d_gate, gate, value);
   check_gradient(d_up, up, value);
   const M far(1, 2, {-1000, 1000});
@@ -186,7 +186,9 @@ TEST_CASE("the gated activation and its gradient") {
     auto s = backend.template make<double>(4, 7);
     dro::models::swiglu<std::remove_reference_t<decltype(backend)>, double>(backend, backend.view(g), backend.view(u),
                                                                             backend.view(s));
-    dro::models::swiglu_gradient(backend, backend.view(g), backend.view(u), std::as_const(backend).view(d));
+    const auto& view = backend;
+    dro::models::swiglu_gradient(backend, view.view(std::as_const(g)), view.view(std::as_const(u)), view.view(d),
+                                 backend.view(g), backend.view(u));
     for (const auto* m : {&g, &u, &s}) r.add(backend, "swiglu", *m);
   });
 }
@@ -407,7 +409,7 @@ TEST_CASE("log p of the next token, its gradient, and pieces of any size") {
   M c = numbers(6, 1, 3);
   const auto value = [&] {
     M p(6, 1), work(20, 1);
-    dro::models::token_log_prob(b, in(hidden), in(table), b.view(targets), out(p), out(work));
+    dro::models::token_log_prob(b, in(hidden), {{out(table), {}}}, b.view(targets), out(p), out(work));
     for (index_t n = 0; n < 6; ++n) {
       const auto target = static_cast<std::size_t>(targets(n, 0));
       std::vector<real> logits;
@@ -425,19 +427,20 @@ TEST_CASE("log p of the next token, its gradient, and pieces of any size") {
   M first_d_hidden;
   for (const index_t workspace : {9, 10, 30, 54, 1000}) {
     M p(6, 1), work(workspace, 1), d_hidden(6, 5), d_table(9, 5);
-    dro::models::token_log_prob_gradient(b, in(hidden), in(table), b.view(targets), in(c), out(p), out(d_hidden),
-                                         out(d_table), out(work));
+    dro::models::token_log_prob_gradient(b, in(hidden), {{out(table), out(d_table)}}, b.view(targets), in(c), out(p),
+                                         out(d_hidden), out(work));
     check_gradient(d_hidden, hidden, value);
     check_gradient(d_table, table, value);
     if (workspace == 9) first_d_hidden = d_hidden;
     CHECK(test::same(d_hidden, first_d_hidden));
   }
   M p(6, 1), work(8, 1);
-  CHECK_THROWS_WITH_AS(dro::models::token_log_prob(b, in(hidden), in(table), b.view(targets), out(p), out(work)),
-                       "token_log_prob: workspace is [8 × 1], expected one column of at least 9", dro::shape_error);
+  CHECK_THROWS_WITH_AS(
+      dro::models::token_log_prob(b, in(hidden), {{out(table), {}}}, b.view(targets), out(p), out(work)),
+      "token_log_prob: workspace is [8 × 1], expected one column of at least 9", dro::shape_error);
   test::check_teams([&](auto& backend, test::results& r) {
     const auto h = dro::write(backend, hidden);
-    const auto t = dro::write(backend, table);
+    auto t = dro::write(backend, table);
     const auto y = dro::write(backend, targets);
     const auto cc = dro::write(backend, c);
     auto log_prob = backend.template make<double>(6, 1);
@@ -445,8 +448,8 @@ TEST_CASE("log p of the next token, its gradient, and pieces of any size") {
     auto d_t = dro::make_filled<double>(backend, 9, 5, 0.0);
     auto w = backend.template make<double>(30, 1);
     const auto& view = backend;
-    dro::models::token_log_prob_gradient(backend, view.view(h), view.view(t), view.view(y), view.view(cc),
-                                         backend.view(log_prob), backend.view(d_h), backend.view(d_t), backend.view(w));
+    dro::models::token_log_prob_gradient(backend, view.view(h), {{backend.view(t), backend.view(d_t)}}, view.view(y),
+                                         view.view(cc), backend.view(log_prob), backend.view(d_h), backend.view(w));
     for (const auto* m : {&log_prob, &d_h, &d_t}) r.add(backend, "head", *m);
   });
 }

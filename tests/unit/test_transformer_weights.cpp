@@ -323,10 +323,11 @@ TEST_CASE("adapters that do not fit a model are refused") {
   CHECK_THROWS_AS(model.adapt(b, {.rank = 0}, 1), dro::option_error);
   CHECK_THROWS_AS(model.adapt(b, {.alpha = test::nan<double>}, 1), dro::option_error);
   CHECK_THROWS_AS(model.adapt(b, {.layers = {}}, 1), dro::option_error);
-  CHECK_THROWS_WITH_AS(model.adapt(b, {.layers = {"lm_head"}}, 1),
-                       "lora_options: no linear layer \"lm_head\", expected q_proj, k_proj, v_proj, o_proj, gate_proj, "
-                       "up_proj or down_proj",
-                       dro::option_error);
+  CHECK_THROWS_WITH_AS(
+      model.adapt(b, {.layers = {"embed_tokens"}}, 1),
+      "lora_options: no linear layer \"embed_tokens\", expected q_proj, k_proj, v_proj, o_proj, gate_proj, "
+      "up_proj, down_proj or lm_head",
+      dro::option_error);
   CHECK_THROWS_WITH_AS(model.adapt(b, {.layers = {"q_proj", "v_proj", "q_proj"}}, 1),
                        "lora_options: layer \"q_proj\" is named twice", dro::option_error);
   CHECK(model.gradient(0).data != nullptr);

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 
 namespace dro {
@@ -143,7 +144,9 @@ struct copy_program {
   [[nodiscard]] index_t width() const { return target.cols; }
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
-    team.for_each(target.cols, [&](index_t col) { target(row, col) = source(row, col); });
+    for_each_overlapped(
+        team, target.cols, [&](index_t col) { return source(row, col); },
+        [&](index_t col, T value) { target(row, col) = value; });
   }
 };
 

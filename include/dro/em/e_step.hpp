@@ -48,29 +48,46 @@ template <class B, class T, class Selector, class Generator, class Queries>
 }  // namespace detail
 
 /// E-step with the selector as the proposal, as in the paper: draws m rankings for each query from p(z|x), scores them
-/// with the generator, and weighs them by w ∝ p(y|x,d_z). The random step is advanced. Reads nothing back.
+/// with the generator, and weighs them by w ∝ p(y|x,d_z). Reads nothing back.
 /// Cost: one draw and one generator score a ranking. Source: Shi et al. 2025, section 3.
+///
+/// For queries that are a part of a batch, `random.source(b, first)` gives the draws that all of them together would
+/// have got.
+template <backend B, class Selector, class Generator, class Queries>
+[[nodiscard]] auto e_step(B& b, const Selector& selector, const Generator& generator, const Queries& queries,
+                          const draw_options& options, const random_source& random) {
+  check_selector<Selector, B, Queries>();
+  check_generator<Generator, B, Queries, typename Selector::scalar_type>();
+  return detail::weigh(b, selector, generator, queries, selector.draw(b, queries, options, random), true);
+}
+
+/// The same for a whole batch, after which the random step is advanced.
 template <backend B, class Selector, class Generator, class Queries>
 [[nodiscard]] auto e_step(B& b, const Selector& selector, const Generator& generator, const Queries& queries,
                           const draw_options& options, random_state<B>& random) {
-  check_selector<Selector, B, Queries>();
-  check_generator<Generator, B, Queries, typename Selector::scalar_type>();
-  auto z = selector.draw(b, queries, options, random.source(b));
+  auto e = e_step(b, selector, generator, queries, options, random.source(b));
   random.advance(b);
-  return detail::weigh(b, selector, generator, queries, std::move(z), true);
+  return e;
 }
 
 /// E-step with another proposal q: w ∝ p(z|x) p(y|x,d_z) / q(z). With `exhaustive` as the proposal the weights are the
-/// exact posterior. The random step is advanced.
+/// exact posterior.
 template <backend B, class Selector, class Generator, class Proposal, class Queries>
 [[nodiscard]] auto e_step(B& b, const Selector& selector, const Generator& generator, const Proposal& proposal,
-                          const Queries& queries, const draw_options& options, random_state<B>& random) {
+                          const Queries& queries, const draw_options& options, const random_source& random) {
   check_selector<Selector, B, Queries>();
   check_proposal<Proposal, B, Queries>();
   check_generator<Generator, B, Queries, typename Selector::scalar_type>();
-  auto z = proposal.draw(b, queries, options, random.source(b));
+  return detail::weigh(b, selector, generator, queries, proposal.draw(b, queries, options, random), false);
+}
+
+/// The same for a whole batch, after which the random step is advanced.
+template <backend B, class Selector, class Generator, class Proposal, class Queries>
+[[nodiscard]] auto e_step(B& b, const Selector& selector, const Generator& generator, const Proposal& proposal,
+                          const Queries& queries, const draw_options& options, random_state<B>& random) {
+  auto e = e_step(b, selector, generator, proposal, queries, options, random.source(b));
   random.advance(b);
-  return detail::weigh(b, selector, generator, queries, std::move(z), false);
+  return e;
 }
 
 /// Scores and weighs again the draws of an earlier E-step under the models as they are now. The draws keep the log q

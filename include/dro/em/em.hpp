@@ -7,7 +7,7 @@
 
 #include <cstdint>
 #include <limits>
-#include <span>
+#include <string>
 #include <type_traits>
 
 #include <dro/backend/concept.hpp>
@@ -17,6 +17,7 @@
 #include <dro/em/m_step.hpp>
 #include <dro/em/totals.hpp>
 #include <dro/em/training_loop.hpp>
+#include <dro/error.hpp>
 #include <dro/random/random_state.hpp>
 
 namespace dro {
@@ -62,31 +63,43 @@ inline constexpr bool is_allocation = std::is_same_v<D, sample_allocation<B>>;
 /// Callbacks are those of training_loop, with a step_summary for each iteration; one that has
 /// `on_e_step(B&, const Batch&, const e_step_result&)`, too, is shown each E-step before its M-step. One read an
 /// iteration. Returns true if all iterations are done.
+///
+/// With `loop.piece_size`, E-step and gradient are those of a piece at a time: the draws are the same and so, but for
+/// rounding, is the step of the whole batch. A target that remembers earlier calls (moving_average_baseline) is called
+/// for each piece, and a callback's on_e_step, too. Throws option_error for pieces with several `m_steps`, which would
+/// need all of them at once, or with a sample_allocation, which shares out a batch's samples.
 template <backend B, class Selector, class Generator, class DrawsFrom, query_source Source, class Target,
           class SelectorOptimizer, class GeneratorOptimizer, class... Callbacks>
 bool em(B& b, Selector& selector, Generator& generator, DrawsFrom&& draws_from, const Source& source,
         const Target& target, SelectorOptimizer&& selector_optimizer, GeneratorOptimizer&& generator_optimizer,
         const em_options& options, em_run<B>& run, Callbacks&&... callbacks) {
   using draws_type = std::remove_cvref_t<DrawsFrom>;
+  const bool in_pieces = options.loop.piece_size > 0 && options.loop.piece_size < options.loop.batch_size;
+  if (in_pieces && (options.m_steps > 1 || detail::is_allocation<draws_type, B>)) {
+    throw option_error("em: piece size is " + std::to_string(options.loop.piece_size) +
+                       ", but several M-steps and allocated samples need whole batches");
+  }
   const auto show = [&](auto& callback, const auto& batch, const auto& e) {
     if constexpr (requires { callback.on_e_step(b, batch, e); }) callback.on_e_step(b, batch, e);
   };
-  const auto step = [&](const auto& batch, [[maybe_unused]] std::span<const index_t> positions) {
+  const auto step = [&](const auto& batch, const batch_piece& piece) {
     auto e = [&] {
-      if constexpr (std::is_same_v<draws_type, selector_draws>) {
-        return e_step(b, selector, generator, batch, options.draw, run.random);
-      } else if constexpr (detail::is_allocation<draws_type, B>) {
-        return adaptive_e_step(b, selector, generator, batch, positions, options.draw.select, draws_from, run.random);
+      if constexpr (detail::is_allocation<draws_type, B>) {
+        return adaptive_e_step(b, selector, generator, batch, piece.positions, options.draw.select, draws_from,
+                               run.random);
+      } else if constexpr (std::is_same_v<draws_type, selector_draws>) {
+        return e_step(b, selector, generator, batch, options.draw, run.random.source(b, piece.first));
       } else {
-        return e_step(b, selector, generator, draws_from, batch, options.draw, run.random);
+        return e_step(b, selector, generator, draws_from, batch, options.draw, run.random.source(b, piece.first));
       }
     }();
+    if (!detail::is_allocation<draws_type, B> && piece.is_last()) run.random.advance(b);
     (show(callbacks, batch, e), ...);
     // The diagnostics are those of the E-step, also where the M-step weighs the draws again.
     using scalar = typename Selector::scalar_type;
     run.totals.add(b, e.z, e.scores(b), e.weights, hit_rule<scalar>{.threshold = options.hit_log_likelihood});
     const auto c = m_step(b, selector, generator, batch, e, target, selector_optimizer, generator_optimizer,
-                          {.steps = options.m_steps});
+                          {.steps = options.m_steps, .query_count = piece.batch_size, .moves = piece.is_last()});
     run.totals.add_coefficients(b, c.status);
   };
   return training_loop(

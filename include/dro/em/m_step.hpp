@@ -32,6 +32,7 @@ inline constexpr bool is_frozen = std::is_same_v<std::remove_cvref_t<Optimizer>,
 struct m_step_options {
   index_t steps = 1;        ///< gradient steps on the same draws
   index_t query_count = 0;  ///< queries of the whole batch, of which these may be a part; 0: these are all
+  bool moves = true;        ///< false: gradients stay in the models, for the next part of the batch to add to
 };
 
 namespace detail {
@@ -73,6 +74,9 @@ concept m_step_target = objective<O> || detail::makes_coefficients<O, B, T, Sele
 /// `step(b, model)`; give `frozen{}` for a model that is not to change. With several steps, the coefficients of a
 /// target that is `valid_over_steps` are kept; for any other the draws are scored and weighed again before each
 /// further step, so `e` is that of the last step afterwards. Reads nothing back.
+///
+/// A batch may be gone through in parts, in any sizes, to the same step but for rounding: give `query_count` with each
+/// and `moves = false` with all but the last, whose M-step takes the sum of their gradients.
 /// Returns the coefficients of the last step. Throws option_error if steps < 1.
 template <backend B, class T, class Selector, class Generator, class Queries, class Target, class SelectorOptimizer,
           class GeneratorOptimizer>
@@ -89,6 +93,9 @@ requires m_step_target<Target, B, T, Selector, Generator, Queries> gradient_coef
   if constexpr (!detail::is_frozen<GeneratorOptimizer>) check_gradient<Generator, B, Queries, T>();
   if (options.steps < 1)
     throw option_error("M-step: steps is " + std::to_string(options.steps) + ", expected 1 or more");
+  if (!options.moves && options.steps > 1) {
+    throw option_error("M-step: steps is " + std::to_string(options.steps) + " on a part of a batch, expected 1");
+  }
   if constexpr (requires { Target::one_step; }) {
     if (options.steps > 1) {
       throw option_error("M-step: steps is " + std::to_string(options.steps) +
@@ -120,11 +127,11 @@ requires m_step_target<Target, B, T, Selector, Generator, Queries> gradient_coef
       } else {
         selector.accumulate_gradient(b, queries, e.z, c.selector);
       }
-      selector_optimizer.step(b, selector);
+      if (options.moves) selector_optimizer.step(b, selector);
     }
     if constexpr (!detail::is_frozen<GeneratorOptimizer>) {
       generator.accumulate_gradient(b, queries, e.z, c.generator);
-      generator_optimizer.step(b, generator);
+      if (options.moves) generator_optimizer.step(b, generator);
     }
   }
   return c;

@@ -28,6 +28,17 @@ struct loop_options {
   index_t iterations = 5;   ///< passes over the queries
   index_t batch_size = 16;  ///< queries in a step
   std::uint64_t seed = 1;   ///< of the shuffling; a run of em without an em_run seeds its draws with it, too
+  /// Most queries that are worked on at once. A larger batch is gone through in pieces, whose gradients add up before
+  /// the models move: less memory for the same step, but for rounding. 0: the whole batch.
+  index_t piece_size = 0;
+};
+
+/// Queries of a batch that are worked on at once.
+struct batch_piece {
+  std::span<const index_t> positions;  ///< their numbers in the source
+  index_t first = 0;                   ///< number of the first of them in the batch
+  index_t batch_size = 0;              ///< queries of the whole batch
+  [[nodiscard]] bool is_last() const { return first + static_cast<index_t>(positions.size()) == batch_size; }
 };
 
 /// Where a run stands: the next step to be taken. A checkpoint keeps it.
@@ -125,11 +136,16 @@ concept loop_callback = requires(Callback& c, const loop_progress& progress) {
 /// each batch of each iteration that is still to come after `position`, which is moved on, and `finish()` after the
 /// last batch of each, whose result is given to the callbacks.
 ///
+/// A step that takes a batch_piece, `step(piece_of_batch, const batch_piece&)`, is called for each piece of a batch in
+/// turn, of `piece_size` queries but for the last: it adds to gradients and divides by `batch_size`, and moves
+/// parameters and random step on with the last piece alone.
+///
 /// A callback has any of these members; the ones that return loop_control may stop the run:
 ///     on_batch(const loop_progress&)                          after each step
 ///     on_iteration(const loop_progress&, const Summary&)      after each iteration, with what finish() returned
 /// Returns true if all iterations are done, false if a callback stopped the run before.
-/// Throws option_error if an option is out of range or there are no queries.
+/// Throws option_error if an option is out of range, there are no queries, or there are to be pieces for a step that
+/// takes none.
 template <query_source Source, class Step, class Finish, class... Callbacks>
 bool training_loop(const Source& source, const loop_options& options, loop_position& position, Step&& step,
                    Finish&& finish, Callbacks&&... callbacks) {
@@ -140,6 +156,12 @@ bool training_loop(const Source& source, const loop_options& options, loop_posit
   if (count < 1) throw option_error("training: there are no queries");
   if (options.iterations < 0) throw option_error("iterations is " + std::to_string(options.iterations));
   if (options.batch_size < 1) throw option_error("batch size is " + std::to_string(options.batch_size));
+  if (options.piece_size < 0) throw option_error("piece size is " + std::to_string(options.piece_size));
+  using batch_type = decltype(source.batch(std::span<const index_t>()));
+  constexpr bool takes_pieces = std::invocable<Step&, batch_type, const batch_piece&>;
+  if (!takes_pieces && options.piece_size > 0 && options.piece_size < options.batch_size) {
+    throw option_error("piece size is " + std::to_string(options.piece_size) + ", but this step takes whole batches");
+  }
   const index_t batches = (count - 1) / options.batch_size + 1;
   if (position.iteration < 0 || position.batch < 0 || position.batch >= batches) {
     throw option_error("training: no position " + std::to_string(position.iteration) + ":" +
@@ -152,7 +174,14 @@ bool training_loop(const Source& source, const loop_options& options, loop_posit
       const index_t begin = position.batch * options.batch_size;
       const index_t size = std::min(options.batch_size, count - begin);
       const std::span<const index_t> positions(order.data() + begin, static_cast<std::size_t>(size));
-      if constexpr (std::invocable<Step&, decltype(source.batch(positions)), std::span<const index_t>>) {
+      if constexpr (takes_pieces) {
+        const index_t most = options.piece_size > 0 ? std::min(options.piece_size, size) : size;
+        for (index_t first = 0; first < size; first += most) {
+          const auto length = static_cast<std::size_t>(std::min(most, size - first));
+          const batch_piece piece{positions.subspan(static_cast<std::size_t>(first), length), first, size};
+          step(source.batch(piece.positions), piece);
+        }
+      } else if constexpr (std::invocable<Step&, batch_type, std::span<const index_t>>) {
         step(source.batch(positions), positions);
       } else {
         step(source.batch(positions));

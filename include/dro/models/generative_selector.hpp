@@ -30,6 +30,7 @@
 #include <dro/math/log.hpp>
 #include <dro/models/llama_config.hpp>
 #include <dro/models/retrieval_batch.hpp>
+#include <dro/models/transformer/linear_rows.hpp>
 #include <dro/models/transformer/row_pieces.hpp>
 #include <dro/models/transformer/transformer.hpp>
 #include <dro/random/noise.hpp>
@@ -307,11 +308,10 @@ class generative_selector {
                                                                     "generative_selector: coefficients"}});
     const matrix_view<const T> d = std::as_const(b).view(std::as_const(d_logits));
     matmul(b, T(1), d, c.table(b), T(0), model_.d_hidden(memory_), {.precision = model_.precision()});
-    if (model_.output().has_gradient()) {
+    if (const linear_layer<T> output = model_.output(); output.learns()) {
       auto d_table = b.template make<T>(queries.most_documents(), hidden.cols);
       matmul(b, T(1), transposed(d), hidden, T(0), b.view(d_table), {.precision = model_.precision()});
-      embedding_gradient<B, T>(b, c.identifiers(b), std::as_const(b).view(std::as_const(d_table)),
-                               model_.output().gradient);
+      linear_rows_gradient<B, T>(b, output, c.identifiers(b), std::as_const(b).view(std::as_const(d_table)));
     }
     model_.accumulate_hidden_gradient(b, batch, memory_);
   }
@@ -332,7 +332,7 @@ class generative_selector {
         throw option_error("generative_selector: identifier " + std::to_string(largest) + ", but the model has " +
                            std::to_string(model.config().vocab_size) + " tokens");
       }
-      embedding<B, T>(b, model.output().value, identifiers(b), b.view(table_));
+      linear_rows<B, T>(b, model.output(), identifiers(b), b.view(table_));
     }
 
     sequence_layout layout;

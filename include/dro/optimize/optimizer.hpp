@@ -35,7 +35,8 @@ inline constexpr index_t parameter_block = 1024;
 
 template <class T>
 [[nodiscard]] DRO_HOST_DEVICE T& element(const matrix_view<T>& view, index_t i) {
-  return view.rows == 1 ? view(0, i) : view(i / view.cols, i % view.cols);
+  const bool is_one_piece = view.col_stride == 1 && (view.rows == 1 || view.row_stride == view.cols);
+  return is_one_piece ? view.data[i] : view(i / view.cols, i % view.cols);
 }
 
 template <class T>
@@ -89,7 +90,7 @@ struct update_program {
     const index_t begin = block * parameter_block;
     const index_t left = value.rows * value.cols - begin;
     const std::uint32_t step = counter(0, 0);
-    const double rate = rule.learning_rate * schedule(step);
+    const auto update = rule.template at<T>(rule.learning_rate * schedule(step), step);
     const T length = norm(0, 0);
     // A gradient that is not finite moves nothing: the whole step is passed over.
     const bool finite = length - length == T(0);
@@ -101,7 +102,7 @@ struct update_program {
         // What the rule remembers of a parameter is a row of `state`, whose elements need not lie side by side.
         T memory[Rule::states];
         for (index_t s = 0; s < Rule::states; ++s) memory[s] = state(i, s);
-        rule(element(value, i), shrink * g, memory, rate, step);
+        update(element(value, i), shrink * g, memory);
         for (index_t s = 0; s < Rule::states; ++s) state(i, s) = memory[s];
       }
       g = T(0);

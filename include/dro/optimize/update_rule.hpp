@@ -3,7 +3,8 @@
 #define DRO_OPTIMIZE_UPDATE_RULE_HPP
 
 /// \file
-/// How one parameter moves, given its gradient. The library maximises: every rule moves uphill.
+/// How one parameter moves, given its gradient. The library maximises: every rule moves uphill. rule.at<T>(rate, step)
+/// is what a step does to each parameter: what depends on the step alone is computed once there.
 
 #include <cmath>
 #include <cstdint>
@@ -23,11 +24,13 @@ struct sgd_rule {
   double weight_decay = 0.0;    ///< λ
 
   template <class T>
-  DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t) const {
-    // A parameter of −inf (padding) stays: 0 · ∞ is no decay.
-    const T decay = weight_decay != 0 ? static_cast<T>(weight_decay) * value : T(0);
-    state[0] = static_cast<T>(momentum) * state[0] + gradient - decay;
-    value += static_cast<T>(rate) * state[0];
+  [[nodiscard]] DRO_HOST_DEVICE auto at(double rate, std::uint32_t) const {
+    return [rule = *this, rate](T& value, T gradient, T* state) {
+      // A parameter of −inf (padding) stays: 0 · ∞ is no decay.
+      const T decay = rule.weight_decay != 0 ? static_cast<T>(rule.weight_decay) * value : T(0);
+      state[0] = static_cast<T>(rule.momentum) * state[0] + gradient - decay;
+      value += static_cast<T>(rate) * state[0];
+    };
   }
 };
 
@@ -42,11 +45,13 @@ struct adagrad_rule {
   double epsilon = 1e-8;        ///< ε
 
   template <class T>
-  DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t) const {
-    if (gradient == T(0)) return;
-    const T g = gradient - static_cast<T>(weight_decay) * value;
-    state[0] += g * g;
-    value += static_cast<T>(rate) * g / (std::sqrt(state[0]) + static_cast<T>(epsilon));
+  [[nodiscard]] DRO_HOST_DEVICE auto at(double rate, std::uint32_t) const {
+    return [rule = *this, rate](T& value, T gradient, T* state) {
+      if (gradient == T(0)) return;
+      const T g = gradient - static_cast<T>(rule.weight_decay) * value;
+      state[0] += g * g;
+      value += static_cast<T>(rate) * g / (std::sqrt(state[0]) + static_cast<T>(rule.epsilon));
+    };
   }
 };
 
@@ -65,14 +70,18 @@ struct adamw_rule {
 
   /// `step` counts from 0.
   template <class T>
-  DRO_HOST_DEVICE void operator()(T& value, T gradient, T* state, double rate, std::uint32_t step) const {
+  [[nodiscard]] DRO_HOST_DEVICE auto at(double rate, std::uint32_t step) const {
     const double t = step + 1.0;
-    state[0] = static_cast<T>(beta1) * state[0] + static_cast<T>(1 - beta1) * gradient;
-    state[1] = static_cast<T>(beta2) * state[1] + static_cast<T>(1 - beta2) * gradient * gradient;
-    const T mean = state[0] / static_cast<T>(1 - std::pow(beta1, t));
-    const T square = state[1] / static_cast<T>(1 - std::pow(beta2, t));
-    value = value * static_cast<T>(1 - rate * weight_decay) +
-            static_cast<T>(rate) * mean / (std::sqrt(square) + static_cast<T>(epsilon));
+    const auto of_mean = static_cast<T>(1 - std::pow(beta1, t));
+    const auto of_square = static_cast<T>(1 - std::pow(beta2, t));
+    return [rule = *this, rate, of_mean, of_square](T& value, T gradient, T* state) {
+      state[0] = static_cast<T>(rule.beta1) * state[0] + static_cast<T>(1 - rule.beta1) * gradient;
+      state[1] = static_cast<T>(rule.beta2) * state[1] + static_cast<T>(1 - rule.beta2) * gradient * gradient;
+      const T mean = state[0] / of_mean;
+      const T square = state[1] / of_square;
+      value = value * static_cast<T>(1 - rate * rule.weight_decay) +
+              static_cast<T>(rate) * mean / (std::sqrt(square) + static_cast<T>(rule.epsilon));
+    };
   }
 };
 

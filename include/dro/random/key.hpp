@@ -17,6 +17,8 @@ namespace dro {
 struct random_key {
   std::uint64_t seed = 0;  ///< chosen by the user, one for a run
   std::uint32_t step = 0;  ///< number of the training step
+  /// Added to the number of every query: where a part of a batch is drawn for, the number of its first query there.
+  std::uint32_t first_query = 0;
   friend bool operator==(const random_key&, const random_key&) = default;
   /// The key of Philox: low half and high half of the seed.
   [[nodiscard]] DRO_HOST_DEVICE constexpr philox_key philox() const noexcept {
@@ -25,13 +27,13 @@ struct random_key {
 };
 
 /// The four random words for positions 4 `block` … 4 `block` + 3 of one sample of one query:
-/// philox(counter = {block, sample, query, step}, key = {low half, high half of the seed}).
+/// philox(counter = {block, sample, first_query + query, step}, key = {low half, high half of the seed}).
 ///
 /// Distinct (step, query, sample, block) under one seed give distinct blocks, since Philox is a bijection of the
 /// counter. \note Integers only: equal on every backend, compiler and flag. About 100 integer operations.
 [[nodiscard]] DRO_HOST_DEVICE inline random_words random_block(random_key key, std::uint32_t query,
                                                                std::uint32_t sample, std::uint32_t block) noexcept {
-  return philox({{block, sample, query, key.step}}, key.philox());
+  return philox({{block, sample, key.first_query + query, key.step}}, key.philox());
 }
 
 /// The random word of one position: word `position` mod 4 of block `position` / 4. It costs a whole block: where

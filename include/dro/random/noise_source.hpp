@@ -84,7 +84,7 @@ struct noise_source {
     if constexpr (!Joint) {
       math::lanes<std::uint32_t, Lanes> own;
       for (index_t l = 0; l < Lanes; ++l) own[l] = sample + static_cast<std::uint32_t>(l);
-      philox_lanes(block, own, query, key.step, key.philox(), out);
+      philox_lanes(block, own, key.first_query + query, key.step, key.philox(), out);
     } else if (joint.kind == noise_kind::latin_hypercube) {
       for (index_t l = 0; l < Lanes; ++l) {
         const random_words four = noise_source{key, query, sample + static_cast<std::uint32_t>(l), joint}.words(block);
@@ -98,7 +98,7 @@ struct noise_source {
         own[l] = sample + static_cast<std::uint32_t>(l);
         first[l] = own[l] & ~place;
       }
-      philox_lanes(block, first, query, key.step, key.philox(), out);
+      philox_lanes(block, first, key.first_query + query, key.step, key.philox(), out);
       if (place == 0) return;
       for (std::size_t k = 0; k < 4; ++k) {
         for (index_t l = 0; l < Lanes; ++l) out[k][l] ^= 0U - (own[l] & place);

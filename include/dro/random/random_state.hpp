@@ -12,12 +12,14 @@
 
 namespace dro {
 
-/// What a row program holds to make a random key: the seed, and where the step stands when the program runs.
+/// What a row program holds to make a random key: the seed, where the step stands when the program runs, and which
+/// query of the batch the first one is, if others were drawn for apart.
 struct random_source {
   std::uint64_t seed = 0;
   const std::uint32_t* step = nullptr;
+  std::uint32_t first_query = 0;
 
-  [[nodiscard]] DRO_HOST_DEVICE random_key key() const { return {seed, step == nullptr ? 0U : *step}; }
+  [[nodiscard]] DRO_HOST_DEVICE random_key key() const { return {seed, step == nullptr ? 0U : *step, first_query}; }
 };
 
 namespace detail {
@@ -45,9 +47,10 @@ class random_state {
     b.write(&step, b.view(step_));
   }
 
-  [[nodiscard]] random_source source(B& b) const {
+  /// That of queries from number `first_query` of the batch on.
+  [[nodiscard]] random_source source(B& b, index_t first_query = 0) const {
     const B& backend = b;
-    return {seed_, backend.view(step_).data};
+    return {seed_, backend.view(step_).data, static_cast<std::uint32_t>(first_query)};
   }
   [[nodiscard]] std::uint64_t seed() const { return seed_; }
   /// The step, [1 × 1], for a checkpoint.

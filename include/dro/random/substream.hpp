@@ -23,7 +23,7 @@ namespace dro {
   const random_words seed =
       philox({{number, nobody, nobody, nobody}},
              {{static_cast<std::uint32_t>(random.seed), static_cast<std::uint32_t>(random.seed >> 32U)}});
-  return {(static_cast<std::uint64_t>(seed[1]) << 32U) | seed[0], random.step};
+  return {(static_cast<std::uint64_t>(seed[1]) << 32U) | seed[0], random.step, random.first_query};
 }
 
 }  // namespace dro

@@ -83,10 +83,12 @@ def main():
             model.save_pretrained(folder)
             adapted = None
             if peft is not None:
+                layers = ["q_proj", "v_proj", "o_proj", "down_proj"]
+                if not model.config.tie_word_embeddings:
+                    layers.append("lm_head")
                 adapted = peft.get_peft_model(
                     LlamaForCausalLM.from_pretrained(folder, attn_implementation="eager"),
-                    peft.LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "v_proj", "o_proj", "down_proj"],
-                                    task_type="CAUSAL_LM"))
+                    peft.LoraConfig(r=3, lora_alpha=2, target_modules=layers, task_type="CAUSAL_LM"))
                 with torch.no_grad():
                     for name, p in adapted.named_parameters():
                         if "lora" in name:

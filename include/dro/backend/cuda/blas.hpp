@@ -12,6 +12,7 @@
 
 #include <cublas_v2.h>
 
+#include <dro/backend/bfloat16.hpp>
 #include <dro/backend/cuda/context.hpp>
 #include <dro/backend/cuda/error.hpp>
 #include <dro/backend/matmul.hpp>
@@ -69,20 +70,35 @@ class handle_scope {
   bool moved_ = false;
 };
 
-/// C ← α A X + β C for shapes that fit, none of them empty. Double is always full precision.
+/// What cuBLAS calls a type.
 template <class T>
-void gemm(context& c, T alpha, const matrix_view<const T>& a, const matrix_view<const T>& x, T beta,
-          const matrix_view<T>& product, const matmul_options& options) {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>);
-  const blas_operand left = as_blas(a, "A"), right = as_blas(x, "X"), out = as_blas(product, "C");
-  const cudaDataType type = std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_64F;
-  cublasComputeType_t compute = CUBLAS_COMPUTE_64F;
-  if constexpr (std::is_same_v<T, float>) {
-    // Pedantic, so that neither the handle's math mode nor the environment lowers the precision.
-    compute = options.precision == matmul_precision::tf32   ? CUBLAS_COMPUTE_32F_FAST_TF32
-              : options.precision == matmul_precision::bf16 ? CUBLAS_COMPUTE_32F_FAST_16BF
-                                                            : CUBLAS_COMPUTE_32F_PEDANTIC;
+inline constexpr cudaDataType type_of = CUDA_R_32F;
+template <>
+inline constexpr cudaDataType type_of<double> = CUDA_R_64F;
+template <>
+inline constexpr cudaDataType type_of<bfloat16> = CUDA_R_16BF;
+
+/// How products of F are computed. Double is always full precision.
+template <class F>
+[[nodiscard]] constexpr cublasComputeType_t compute_type(matmul_precision precision) {
+  if constexpr (std::is_same_v<F, double>) {
+    return CUBLAS_COMPUTE_64F;
+  } else if constexpr (std::is_same_v<F, bfloat16>) {
+    return CUBLAS_COMPUTE_32F;
+  } else {
+    // Pedantic, so that neither the handle's math mode nor the environment lowers the precision. What may be bf16 comes
+    // here as float where rounding does not pay.
+    return precision == matmul_precision::full ? CUBLAS_COMPUTE_32F_PEDANTIC : CUBLAS_COMPUTE_32F_FAST_TF32;
   }
+}
+
+/// C ← α A X + β C for shapes that fit, none of them empty.
+template <class F, class T>
+void gemm(context& c, T alpha, const matrix_view<const F>& a, const matrix_view<const F>& x, T beta,
+          const matrix_view<T>& product, const matmul_options& options) {
+  static_assert(std::is_same_v<F, T> || (std::is_same_v<F, bfloat16> && std::is_same_v<T, float>));
+  const blas_operand left = as_blas(a, "A"), right = as_blas(x, "X"), out = as_blas(product, "C");
+  const cublasComputeType_t compute = compute_type<F>(options.precision);
   // What cuBLAS computes is C or, where C is row-major, Cᵀ = Xᵀ Aᵀ. The operand at hand is the one asked for, or its
   // transpose.
   const bool swapped = out.transposed;
@@ -98,14 +114,22 @@ void gemm(context& c, T alpha, const matrix_view<const T>& a, const matrix_view<
   const cublasHandle_t handle = c.blas();
   const handle_scope scope(handle, c.stream());
   c.note("matmul");
-  const cublasStatus_t code = cublasGemmStridedBatchedEx_64(
-      handle, operation(first_blas), operation(second_blas), m, n, a.cols, &alpha, first.data, type, first_blas.leading,
-      swapped ? options.stride_b : options.stride_a, second.data, type, second_blas.leading,
-      swapped ? options.stride_a : options.stride_b, &beta, product.data, type, out.leading, options.stride_c,
-      options.batch, compute, CUBLAS_GEMM_DEFAULT);
+  const cublasOperation_t of_first = operation(first_blas), of_second = operation(second_blas);
+  // A single product is asked for as one: cuBLAS may then split its sums, which fills the device where C is small.
+  const cublasStatus_t code =
+      options.batch == 1
+          ? cublasGemmEx_64(handle, of_first, of_second, m, n, a.cols, &alpha, first.data, type_of<F>,
+                            first_blas.leading, second.data, type_of<F>, second_blas.leading, &beta, product.data,
+                            type_of<T>, out.leading, compute, CUBLAS_GEMM_DEFAULT)
+          : cublasGemmStridedBatchedEx_64(
+                handle, of_first, of_second, m, n, a.cols, &alpha, first.data, type_of<F>, first_blas.leading,
+                swapped ? options.stride_b : options.stride_a, second.data, type_of<F>, second_blas.leading,
+                swapped ? options.stride_a : options.stride_b, &beta, product.data, type_of<T>, out.leading,
+                options.stride_c, options.batch, compute, CUBLAS_GEMM_DEFAULT);
   if (code != CUBLAS_STATUS_SUCCESS) {
-    check(code, "cublasGemmStridedBatchedEx_64 (" + shape_text(a.rows, a.cols) + " times " +
-                    shape_text(x.rows, x.cols) + ", batch " + std::to_string(options.batch) + ")");
+    check(code, std::string(options.batch == 1 ? "cublasGemmEx_64" : "cublasGemmStridedBatchedEx_64") + " (" +
+                    shape_text(a.rows, a.cols) + " times " + shape_text(x.rows, x.cols) + ", batch " +
+                    std::to_string(options.batch) + ")");
   }
 }
 

@@ -44,8 +44,9 @@ struct row_plan {
 
 /// The plan for `rows` > 0 rows of a program whose widest loop has `width` items and whose rows take `scratch_bytes`.
 ///
-/// - Few wide rows (no more than two for each multiprocessor, at least 256 items): a block for each, with a thread for
-///   each item as far as the kernel allows.
+/// - Few wide rows (at least 256 items, and so few rows that a warp for each would not fill the device): a block for
+///   each, of as many threads as fill the device twice, a thread for each item and what the kernel allows at most. With
+///   scratch memory, which a block would have to share, only up to two rows for each multiprocessor.
 /// - Otherwise a thread for each item up to a warp. Where there are more rows than fill the device twice, fewer: the
 ///   most that leave no more than a fifth of the threads without an item, since then only the work in all counts. (20
 ///   items: 8 threads and 3 rounds, not 32 threads.)
@@ -70,13 +71,14 @@ template <class ScratchBytes>
   width = std::clamp<index_t>(width, 1, 1024);
 
   row_plan plan;
-  if (width >= wide && rows <= 2 * index_t{device.processors} && kernel.threads > warp) {
+  const index_t full = index_t{device.processors} * device.threads;
+  const bool is_few = rows <= 2 * index_t{device.processors} || (rows * warp < full && scratch_bytes(warp) == 0);
+  if (width >= wide && is_few && kernel.threads > warp) {
     const int most = static_cast<int>(std::bit_floor(static_cast<unsigned>(kernel.threads)));
-    plan.team = plan.block = std::min(power_of_two(width), most);
+    plan.team = plan.block = std::min({power_of_two(width), most, power_of_two((2 * full + rows - 1) / rows)});
     plan.scratch = (scratch_bytes(plan.team) + 15) / 16 * 16;
     plan.shared = plan.scratch <= kernel.shared;
   } else {
-    const index_t full = index_t{device.processors} * device.threads;
     plan.team = power_of_two(std::min<index_t>(width, warp));
     const auto idle = [&] { return (width + plan.team - 1) / plan.team * plan.team - width; };
     while (plan.team > 1 && rows * plan.team > 2 * full && 4 * idle() > width) plan.team /= 2;

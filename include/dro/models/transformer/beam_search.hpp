@@ -167,7 +167,7 @@ template <multiplies B, class T>
       hidden = ends_of_sequences(hidden, prompt);
       l.rows = sequences;
     }
-    matmul(b, T(1), hidden, transposed(model.output().value), T(0), l, {.precision = model.precision()});
+    model.logits(b, hidden, l, memory);
     b.run(sequences,
           detail::beam_step_program<T>{l, starts, b.view(log_prob), b.view(parents), b.view(tokens), b.view(next),
                                        b.view(live), beam, step, prompt, end, step + 1 == steps});

@@ -43,6 +43,8 @@ struct embedding_gradient_program {
   matrix_view<const T> d_out;  // [N × D]
   matrix_view<T> d_table;      // [V × D], added to
 
+  [[nodiscard]] index_t width() const { return d_table.cols; }
+
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t token) const {
     for (index_t first = 0; first < tokens.rows; first += span) {

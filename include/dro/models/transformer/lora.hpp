@@ -27,14 +27,16 @@ namespace dro::models {
 
 /// Which linear layers get adapters, and of what kind.
 struct lora_options {
-  index_t rank = 8;                                        ///< r, at most the width of the model
-  double alpha = 16;                                       ///< α: what an adapter says is scaled by α / r
-  std::vector<std::string> layers = {"q_proj", "v_proj"};  ///< of each block: q, k, v, o, gate, up or down_proj
+  index_t rank = 8;   ///< r, at most the width of the model
+  double alpha = 16;  ///< α: what an adapter says is scaled by α / r
+  /// Of each block: q, k, v, o, gate, up or down_proj; and lm_head, the output layer, where it is not tied.
+  std::vector<std::string> layers = {"q_proj", "v_proj"};
   bool freeze_base = true;  ///< the model's own tensors do not learn, and have no memory for gradients
   friend bool operator==(const lora_options&, const lora_options&) = default;
 };
 
-/// Throws option_error unless 1 ≤ rank ≤ the model's width, α is finite, and `layers` names linear layers, each once.
+/// Throws option_error unless 1 ≤ rank ≤ the model's width, α is finite, and `layers` names linear layers of the model,
+/// each once.
 inline void check(const lora_options& options, const llama_config& config) {
   if (options.rank < 1 || options.rank > config.hidden_size) {
     throw option_error("lora_options: rank is " + std::to_string(options.rank) + ", expected 1 to " +
@@ -43,10 +45,14 @@ inline void check(const lora_options& options, const llama_config& config) {
   if (!std::isfinite(options.alpha)) throw option_error("lora_options: alpha is not finite");
   if (options.layers.empty()) throw option_error("lora_options: no layers");
   for (auto name = options.layers.begin(); name != options.layers.end(); ++name) {
-    constexpr std::string_view known[] = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"};
+    constexpr std::string_view known[] = {"q_proj",    "k_proj",  "v_proj",    "o_proj",
+                                          "gate_proj", "up_proj", "down_proj", "lm_head"};
     if (std::find(std::begin(known), std::end(known), *name) == std::end(known)) {
       throw option_error("lora_options: no linear layer \"" + *name +
-                         "\", expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj or down_proj");
+                         "\", expected q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj or lm_head");
+    }
+    if (*name == "lm_head" && config.tie_word_embeddings) {
+      throw option_error("lora_options: \"lm_head\" of a model whose output layer is tied to the embedding");
     }
     if (std::find(options.layers.begin(), name, *name) != name) {
       throw option_error("lora_options: layer \"" + *name + "\" is named twice");

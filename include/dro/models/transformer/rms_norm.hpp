@@ -7,19 +7,21 @@
 
 #include <cmath>
 
+#include <dro/backend/bfloat16.hpp>
 #include <dro/backend/concept.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 
 namespace dro::models {
 
 namespace detail {
 
-template <class T>
+template <class T, class Y>
 struct rms_norm_program {
   matrix_view<const T> x;     // [N × D]
   matrix_view<const T> gain;  // [1 × D]
-  matrix_view<T> y;           // [N × D]
+  matrix_view<Y> y;           // [N × D]
   matrix_view<T> inverse;     // [N × 1], 1 / √(mean(x²) + ε)
   T epsilon;
 
@@ -31,22 +33,27 @@ struct rms_norm_program {
     const T mean = squares / static_cast<T>(x.cols) + epsilon;
     const T scale = mean == T(0) ? T(0) : T(1) / std::sqrt(mean);
     if (team.rank() == 0) inverse(row, 0) = scale;
-    team.for_each(x.cols, [&](index_t j) { y(row, j) = gain(0, j) * (x(row, j) * scale); });
+    team.barrier();  // y may be x
+    for_each_overlapped(
+        team, x.cols, [&](index_t j) { return rounded_to<Y>(gain(0, j) * (x(row, j) * scale)); },
+        [&](index_t j, Y value) { y(row, j) = value; });
   }
 };
 
 /// y again from what the first visit kept.
-template <class T>
+template <class T, class Y>
 struct rms_norm_again_program {
   matrix_view<const T> x, gain, inverse;
-  matrix_view<T> y;
+  matrix_view<Y> y;
 
   [[nodiscard]] index_t width() const { return x.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
     const T scale = inverse(row, 0);
-    team.for_each(x.cols, [&](index_t j) { y(row, j) = gain(0, j) * (x(row, j) * scale); });
+    for_each_overlapped(
+        team, x.cols, [&](index_t j) { return rounded_to<Y>(gain(0, j) * (x(row, j) * scale)); },
+        [&](index_t j, Y value) { y(row, j) = value; });
   }
 };
 
@@ -94,20 +101,18 @@ struct rms_norm_gain_program {
   }
 };
 
-/// Adds the sum over the rows of `partial` to `total`, in the order of the rows.
+/// Adds the sum over the rows of `partial` to `total`.
 template <class T>
 struct add_column_sums_program {
   matrix_view<const T> partial;  // [parts × D]
   matrix_view<T> total;          // [1 × D]
 
-  [[nodiscard]] index_t width() const { return 1; }
+  [[nodiscard]] index_t width() const { return partial.rows; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t j) const {
-    if (team.rank() != 0) return;
-    T sum = T(0);
-    for (index_t part = 0; part < partial.rows; ++part) sum += partial(part, j);
-    total(0, j) += sum;
+    const T sum = team.template sum<T>(partial.rows, [&](index_t part) { return partial(part, j); });
+    if (team.rank() == 0) total(0, j) += sum;
   }
 };
 
@@ -117,24 +122,24 @@ struct add_column_sums_program {
 [[nodiscard]] constexpr index_t rms_norm_parts(index_t rows) { return rows < 64 ? 1 : rows / 64; }
 
 /// y ← g ∘ x r and r ← 1 / √(mean(x²) + ε), r [N × 1] being what the backward pass keeps; 0 where that is 1 / 0. x and
-/// y [N × D], g [1 × D]. y may be x. Throws shape_error. Queues one program.
-template <backend B, class T>
-void rms_norm(B& b, matrix_view<const T> x, matrix_view<const T> gain, T epsilon, matrix_view<T> y,
+/// y [N × D], g [1 × D]. y may be x; its numbers may be bfloat16. Throws shape_error. Queues one program.
+template <backend B, class T, class Y>
+void rms_norm(B& b, matrix_view<const T> x, matrix_view<const T> gain, T epsilon, matrix_view<Y> y,
               matrix_view<T> inverse) {
   require_shape(gain, 1, x.cols, "rms_norm: gain");
   require_shape(y, x.rows, x.cols, "rms_norm: y");
   require_shape(inverse, x.rows, 1, "rms_norm: inverse");
-  b.run(x.rows, detail::rms_norm_program<T>{x, gain, y, inverse, epsilon});
+  b.run(x.rows, detail::rms_norm_program<T, Y>{x, gain, y, inverse, epsilon});
 }
 
 /// y again, from the r that was kept: cheaper than keeping y. Throws shape_error. Queues one program.
-template <backend B, class T>
+template <backend B, class T, class Y>
 void rms_norm_again(B& b, matrix_view<const T> x, matrix_view<const T> gain, matrix_view<const T> inverse,
-                    matrix_view<T> y) {
+                    matrix_view<Y> y) {
   require_shape(gain, 1, x.cols, "rms_norm_again: gain");
   require_shape(inverse, x.rows, 1, "rms_norm_again: inverse");
   require_shape(y, x.rows, x.cols, "rms_norm_again: y");
-  b.run(x.rows, detail::rms_norm_again_program<T>{x, gain, inverse, y});
+  b.run(x.rows, detail::rms_norm_again_program<T, Y>{x, gain, inverse, y});
 }
 
 /// Adds the gradients to `d_x` [N × D] and `d_gain` [1 × D], unless that is a view of nothing; `partial`

@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 
+#include <dro/backend/bfloat16.hpp>
 #include <dro/backend/concept.hpp>
 #include <dro/backend/matrix_view.hpp>
 #include <dro/config.hpp>
@@ -42,43 +43,43 @@ namespace detail {
 
 /// Splits heads and turns them, or, the other way round, turns them back and joins them: each is the other's transpose,
 /// so each is the gradient of the other.
-template <class T, bool Join>
+template <class T, class J, bool Join>
 struct rotary_program {
-  matrix_view<T> joined;              // [S·R × H·dh]
+  matrix_view<J> joined;              // [S·R × H·dh]
   matrix_view<T> split;               // [S·H·L × dh]
   matrix_view<const T> cosine, sine;  // [positions × dh/2]; no data: nothing turns
   head_layout layout;
 
-  [[nodiscard]] index_t width() const { return joined.cols / 2; }
+  [[nodiscard]] index_t width() const { return layout.dimension / 2; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t n) const {
     const index_t pairs = layout.dimension / 2;
     const index_t position = layout.sequence.position(layout.rows(n % layout.rows.count));
-    team.for_each(layout.heads * pairs, [&](index_t k) {
-      const index_t h = k / pairs;
-      const index_t i = k % pairs;
+    for (index_t h = 0; h < layout.heads; ++h) {  // no division for each pair
       const index_t row = layout.row(n, h);
-      const index_t col = h * layout.dimension + i;
-      const T c = cosine.data == nullptr ? T(1) : cosine(position, i);
-      const T s = cosine.data == nullptr ? T(0) : sine(position, i);
-      if constexpr (Join) {
-        const T x = split(row, i);
-        const T y = split(row, i + pairs);
-        joined(n, col) = x * c + y * s;
-        joined(n, col + pairs) = y * c - x * s;
-      } else {
-        const T x = joined(n, col);
-        const T y = joined(n, col + pairs);
-        split(row, i) = x * c - y * s;
-        split(row, i + pairs) = y * c + x * s;
-      }
-    });
+      team.for_each(pairs, [&](index_t i) {
+        const index_t col = h * layout.dimension + i;
+        const T c = cosine.data == nullptr ? T(1) : cosine(position, i);
+        const T s = cosine.data == nullptr ? T(0) : sine(position, i);
+        if constexpr (Join) {
+          const T x = split(row, i);
+          const T y = split(row, i + pairs);
+          joined(n, col) = rounded_to<J>(x * c + y * s);
+          joined(n, col + pairs) = rounded_to<J>(y * c - x * s);
+        } else {
+          const T x = joined(n, col);
+          const T y = joined(n, col + pairs);
+          split(row, i) = x * c - y * s;
+          split(row, i + pairs) = y * c + x * s;
+        }
+      });
+    }
   }
 };
 
-template <class T>
-void require_heads(const matrix_view<T>& joined, const matrix_view<T>& split, const matrix_view<const T>& cosine,
+template <class T, class J>
+void require_heads(const matrix_view<J>& joined, const matrix_view<T>& split, const matrix_view<const T>& cosine,
                    const matrix_view<const T>& sine, const head_layout& layout) {
   if (layout.dimension % 2 != 0 || layout.heads < 1 || layout.rows.count < 1 || joined.rows % layout.rows.count != 0 ||
       layout.rows.end() > layout.sequence.length) {
@@ -109,15 +110,16 @@ template <backend B, class T>
 void split_heads(B& b, matrix_view<T> joined, matrix_view<T> split, std::type_identity_t<matrix_view<const T>> cosine,
                  std::type_identity_t<matrix_view<const T>> sine, const head_layout& layout) {
   detail::require_heads(joined, split, cosine, sine, layout);
-  b.run(joined.rows, detail::rotary_program<T, false>{joined, split, cosine, sine, layout});
+  b.run(joined.rows, detail::rotary_program<T, T, false>{joined, split, cosine, sine, layout});
 }
 
-/// The inverse of split_heads, which is also its gradient. Throws shape_error. Queues one program.
-template <backend B, class T>
-void join_heads(B& b, matrix_view<T> split, matrix_view<T> joined, std::type_identity_t<matrix_view<const T>> cosine,
+/// The inverse of split_heads, which is also its gradient; the numbers of `joined` may be bfloat16. Throws shape_error.
+/// Queues one program.
+template <backend B, class T, class J>
+void join_heads(B& b, matrix_view<T> split, matrix_view<J> joined, std::type_identity_t<matrix_view<const T>> cosine,
                 std::type_identity_t<matrix_view<const T>> sine, const head_layout& layout) {
   detail::require_heads(joined, split, cosine, sine, layout);
-  b.run(joined.rows, detail::rotary_program<T, true>{joined, split, cosine, sine, layout});
+  b.run(joined.rows, detail::rotary_program<T, J, true>{joined, split, cosine, sine, layout});
 }
 
 }  // namespace dro::models

@@ -6,7 +6,9 @@
 /// Some rows of a matrix: the ends of sequences, or pieces of which what is made fits into a workspace.
 
 #include <string>
+#include <type_traits>
 
+#include <dro/backend/matmul.hpp>
 #include <dro/backend/matrix_view.hpp>
 #include <dro/config.hpp>
 #include <dro/error.hpp>
@@ -17,6 +19,15 @@ namespace dro::models {
 template <class T>
 [[nodiscard]] constexpr matrix_view<T> rows_of(const matrix_view<T>& all, index_t first, index_t count) {
   return {all.data + first * all.row_stride, count, all.cols, all.row_stride, all.col_stride};
+}
+
+template <class T>
+[[nodiscard]] constexpr factor_view<T> rows_of(const factor_view<T>& all, index_t first, index_t count) {
+  const auto part = [=](const auto& view) {
+    return view.data == nullptr ? std::remove_cvref_t<decltype(view)>{nullptr, count, view.cols}
+                                : rows_of(view, first, count);
+  };
+  return {part(all.exact), part(all.rounded)};
 }
 
 /// The last of each `length` rows.

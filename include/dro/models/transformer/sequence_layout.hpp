@@ -34,8 +34,24 @@ struct sequence_layout {
   /// What row a of a sequence sees: rows [begin, end) of the trunk, and [own, a] of its branch.
   struct sight {
     index_t begin, end, own, last;
-    [[nodiscard]] DRO_HOST_DEVICE constexpr bool operator()(index_t j) const {
-      return (j >= begin && j < end) || (j >= own && j <= last);
+    [[nodiscard]] DRO_HOST_DEVICE constexpr index_t of_trunk() const { return begin < end ? end - begin : 0; }
+    /// How many rows that are.
+    [[nodiscard]] DRO_HOST_DEVICE constexpr index_t count() const {
+      return of_trunk() + (own <= last ? last - own + 1 : 0);
+    }
+    /// The k-th of them.
+    [[nodiscard]] DRO_HOST_DEVICE constexpr index_t row(index_t k) const {
+      return k < of_trunk() ? begin + k : own + (k - of_trunk());
+    }
+    /// Calls f(j) for each of the first `rows` rows, at least last + 1, that is not one of them. No barrier.
+    template <class Team, class F>
+    DRO_HOST_DEVICE void for_each_unseen(Team& team, index_t rows, F&& f) const {
+      const auto between = [&](index_t from, index_t to) {
+        team.for_each(to > from ? to - from : 0, [&](index_t k) { f(from + k); });
+      };
+      between(0, begin < end ? begin : end);
+      between(end, own);
+      between(last + 1, rows);
     }
   };
   [[nodiscard]] DRO_HOST_DEVICE constexpr sight seen_from(index_t sequence, index_t a) const {

@@ -133,7 +133,7 @@ class transformer_memory {
     slot q, k, v, o;         // [S·H·L × dh], [S·Hk·L × dh] twice, [S·H·L × dh]
     slot log_sum;            // [S·H·L × 1]
     slot middle, inverse_2;  // [N × D], [N × 1]
-    slot gate, up;           // [N × F]
+    slot gates;              // [2 N × F]: of n rows n gates, and then their factors
   };
 
   [[nodiscard]] index_t plan(const llama_config& config, index_t sequences, index_t length, transformer_use use) {
@@ -167,17 +167,17 @@ class transformer_memory {
       s.log_sum = place(q_rows, 1);
       s.middle = place(n, d);
       s.inverse_2 = place(n, 1);
-      s.gate = place(n, f);
-      s.up = place(n, f);
+      s.gates = place(2 * n, f);
       return s;
     };
     const attention_shape shape{sequences,       config.num_attention_heads, config.num_key_value_heads,
                                 config.head_dim, row_span{length},           sequence_layout::plain(length)};
-    constexpr index_t logits_at_once = index_t{1} << 24;  // numbers: 64 MiB in float
-    const index_t all_logits = n * config.vocab_size;
-    const index_t logits = all_logits < logits_at_once
-                               ? all_logits
-                               : (config.vocab_size > logits_at_once ? config.vocab_size : logits_at_once);
+    // Numbers: 64 MiB of float, or 512 MiB for a GPU, whose products of this many logits fill it.
+    constexpr index_t logits_at_once = index_t{1} << (host_executed<B> ? 24 : 27);
+    const index_t logits_of_row = config.vocab_size + 2 * d;  // with what an adapter of the output layer, r ≤ D, needs
+    const index_t all_logits = n * logits_of_row;
+    const index_t logits =
+        all_logits < logits_at_once ? all_logits : (logits_of_row > logits_at_once ? logits_of_row : logits_at_once);
     const index_t scores = shape.ample_workspace();
     const index_t work = logits > scores ? logits : scores;
     for (index_t layer = 0; layer < config.num_hidden_layers; ++layer) {
@@ -197,7 +197,7 @@ class transformer_memory {
     normed_ = place(n, d);
     joined_ = place(n, heads);
     activated_ = place(n, f);
-    work_ = place(work > d ? work : d, 1);  // D: the largest rank of an adapter
+    work_ = place(work, 1);
     if (use == transformer_use::train) {
       d_x_ = place(n, d);
       d_normed_ = place(n, d);
@@ -206,7 +206,7 @@ class transformer_memory {
       d_v_ = place(k_rows, config.head_dim);
       d_o_ = place(q_rows, config.head_dim);
       delta_ = place(q_rows, 1);
-      d_scores_ = place(work_.rows, 1);
+      d_scores_ = place(scores > d ? scores : d, 1);  // D: the largest rank of an adapter
       parts_ = place(rms_norm_parts(n), d);
     }
     return size_;
@@ -215,6 +215,8 @@ class transformer_memory {
   [[nodiscard]] matrix_view<T> at(const slot& s) const { return memory_.at(s.offset, s.rows, s.cols); }
   /// The first of it, for a pass over fewer rows.
   [[nodiscard]] matrix_view<T> at(const slot& s, index_t rows) const { return memory_.at(s.offset, rows, s.cols); }
+  /// As much of `work_` as there is of `d_scores_`.
+  [[nodiscard]] matrix_view<T> scores() const { return at(work_, d_scores_.rows); }
 
   index_t size_ = 0;
   index_t sequences_ = 0;
@@ -323,7 +325,7 @@ class transformer {
   void log_prob(B& b, const token_batch& batch, matrix_view<const token_t> targets, matrix_view<T> log_prob,
                 transformer_memory<B, T>& memory) const {
     const matrix_view<const T> h = hidden(b, batch, memory);
-    token_log_prob<B, T>(b, h, output().value, targets, log_prob, memory.at(memory.work_), precision_);
+    token_log_prob<B, T>(b, h, output(), targets, log_prob, memory.at(memory.work_), precision_);
   }
 
   /// Adds the gradient of Σ_n c_n log p(target_n | …) to that of every parameter, and writes log_prob as above.
@@ -333,8 +335,8 @@ class transformer {
                            transformer_memory<B, T>& memory) {
     require_training(memory);
     const matrix_view<const T> h = hidden(b, batch, memory);
-    token_log_prob_gradient<B, T>(b, h, output().value, targets, coefficients, log_prob, d_hidden(memory),
-                                  output().gradient, memory.at(memory.work_), precision_);
+    token_log_prob_gradient<B, T>(b, h, output(), targets, coefficients, log_prob, d_hidden(memory),
+                                  memory.at(memory.work_), precision_);
     accumulate_hidden_gradient(b, batch, memory);
   }
 
@@ -414,9 +416,16 @@ class transformer {
     }
   }
 
-  /// The output layer, [V × D]: logits are hidden · valueᵀ. Tied, it is the embedding.
-  [[nodiscard]] const parameter_view<T>& output() const {
-    return config_.tie_word_embeddings ? parameters_.front() : parameters_.back();
+  /// logits [rows × V] ← the output layer of `hidden` [rows × D], rows of what the last pass over `memory` gave. Throws
+  /// shape_error. Queued.
+  void logits(B& b, matrix_view<const T> hidden, matrix_view<T> logits, transformer_memory<B, T>& memory) const {
+    project(b, hidden, output(), logits, false, memory);
+  }
+
+  /// The output layer, [V × D], which makes logits of the hidden state. Tied, its weight is the embedding.
+  [[nodiscard]] linear_layer<T> output() const {
+    if (config_.tie_word_embeddings) return {parameters_.front()};
+    return adapters_.apply_to(parameters_.size() - 1, parameters_.back());
   }
   [[nodiscard]] matmul_precision precision() const { return precision_; }
 
@@ -492,13 +501,19 @@ class transformer {
     b.write(sine.data(), b.view(sine_));
   }
 
-  void project(B& b, matrix_view<const T> x, const linear_layer<T>& w, matrix_view<T> y, bool add,
+  /// What factors of `rows` rows may be rounded to that these layers multiply: an adapter needs them exact.
+  template <class... Layers>
+  [[nodiscard]] matmul_precision rounding(index_t rows, const Layers&... layers) const {
+    const bool is_adapted = (layers.is_adapted() || ...);
+    return rounding_pays<B, T>(rows) && !is_adapted ? precision_ : matmul_precision::full;
+  }
+  void project(B& b, const factor_view<T>& x, const linear_layer<T>& w, matrix_view<T> y, bool add,
                transformer_memory<B, T>& memory) const {
     linear<B, T>(b, x, w, y, add, memory.at(memory.work_), precision_);
   }
-  void project_gradient(B& b, matrix_view<const T> x, const linear_layer<T>& w, matrix_view<const T> d_y,
+  void project_gradient(B& b, const factor_view<T>& x, const linear_layer<T>& w, const factor_view<T>& d_y,
                         matrix_view<T> d_x, bool add, transformer_memory<B, T>& memory) const {
-    linear_gradient<B, T>(b, x, w, d_y, d_x, add, memory.at(memory.work_), memory.at(memory.d_scores_), precision_);
+    linear_gradient<B, T>(b, x, w, d_y, d_x, add, memory.scores(), memory.at(memory.d_scores_), precision_);
   }
 
   /// middle ← input + attention(norm(input)) Woᵀ.
@@ -507,7 +522,6 @@ class transformer {
     const auto& s = memory.layers_[static_cast<std::size_t>(l)];
     const auto w = layer(l);
     const index_t n = memory.sequences() * rows.count;
-    const matrix_view<T> normed = memory.at(memory.normed_, n);
     const matrix_view<T> joined = memory.at(memory.joined_, n);
     const head_layout queries = queries_of(layout, rows);
     const head_layout keys = keys_of(layout, rows);
@@ -516,48 +530,62 @@ class transformer {
     const matrix_view<T> o = memory.at(s.o, n * queries.heads);
     const matrix_view<T> middle = memory.at(s.middle, n);
     const auto [cosine, sine] = rotary_table();
-    rms_norm<B, T>(b, memory.at(s.input, n), w.attention_norm.value, static_cast<T>(config_.rms_norm_eps), normed,
-                   memory.at(s.inverse_1, n));
-    project(b, normed, w.query, joined, false, memory);
+    const auto of_qkv = rounding(n, w.query, w.key, w.value);
+    const factor<B, T> x(b, memory.at(memory.normed_, n), of_qkv, [&](const auto& y) {
+      rms_norm<B, T>(b, memory.at(s.input, n), w.attention_norm.value, static_cast<T>(config_.rms_norm_eps), y,
+                     memory.at(s.inverse_1, n));
+    });
+    project(b, x.view(), w.query, joined, false, memory);
     split_heads(b, joined, q, cosine, sine, queries);
-    project(b, normed, w.key, joined_keys, false, memory);
+    project(b, x.view(), w.key, joined_keys, false, memory);
     split_heads(b, joined_keys, memory.at(s.k), cosine, sine, keys);
-    project(b, normed, w.value, joined_keys, false, memory);
+    project(b, x.view(), w.value, joined_keys, false, memory);
     split_heads(b, joined_keys, memory.at(s.v), {}, {}, keys);
     attention<B, T>(b, attention_of(layout, rows, memory), q, memory.at(s.k), memory.at(s.v), o,
                     memory.at(s.log_sum, n * queries.heads), memory.at(memory.work_), precision_);
-    join_heads(b, o, joined, {}, {}, queries);
+    const factor<B, T> heads(b, joined, rounding(n, w.output),
+                             [&](const auto& y) { join_heads<B, T>(b, o, y, {}, {}, queries); });
     copy<B, T>(b, memory.at(s.input, n), middle);
-    project(b, joined, w.output, middle, true, memory);
+    project(b, heads.view(), w.output, middle, true, memory);
   }
 
   void attention_layer_gradient(B& b, index_t l, const sequence_layout& layout, transformer_memory<B, T>& memory) {
     const auto& s = memory.layers_[static_cast<std::size_t>(l)];
     const auto w = layer(l);
     const row_span rows{layout.length};
-    const matrix_view<T> normed = memory.at(memory.normed_);
     const matrix_view<T> d_normed = memory.at(memory.d_normed_);
     const matrix_view<T> d_x = memory.at(memory.d_x_);
     const matrix_view<T> joined = memory.at(memory.joined_);
     const head_layout queries = queries_of(layout, rows);
     const head_layout keys = keys_of(layout, rows);
     const matrix_view<T> joined_keys = row_major_view(joined.data, joined.rows, keys.heads * keys.dimension);
-    const auto [cosine, sine] = rotary_table();
 
-    join_heads(b, memory.at(s.o), joined, {}, {}, queries);
-    project_gradient(b, joined, w.output, d_x, joined, false, memory);
+    const auto of_output = rounding(joined.rows, w.output);
+    const auto of_qkv = rounding(joined.rows, w.query, w.key, w.value);
+    {
+      const factor<B, T> heads(b, joined, of_output,
+                               [&](const auto& y) { join_heads<B, T>(b, memory.at(s.o), y, {}, {}, queries); });
+      project_gradient(b, heads.view(), w.output, matrix_view<const T>(d_x), joined, false, memory);
+    }
     split_heads(b, joined, memory.at(memory.d_o_), {}, {}, queries);
     attention_gradient<B, T>(b, attention_of(layout, rows, memory), memory.at(s.q), memory.at(s.k), memory.at(s.v),
                              memory.at(s.o), memory.at(s.log_sum), memory.at(memory.d_o_), memory.at(memory.d_q_),
-                             memory.at(memory.d_k_), memory.at(memory.d_v_), memory.at(memory.delta_),
-                             memory.at(memory.work_), memory.at(memory.d_scores_), precision_);
-    rms_norm_again<B, T>(b, memory.at(s.input), w.attention_norm.value, memory.at(s.inverse_1), normed);
-    join_heads(b, memory.at(memory.d_q_), joined, cosine, sine, queries);
-    project_gradient(b, normed, w.query, joined, d_normed, false, memory);
-    join_heads(b, memory.at(memory.d_k_), joined_keys, cosine, sine, keys);
-    project_gradient(b, normed, w.key, joined_keys, d_normed, true, memory);
-    join_heads(b, memory.at(memory.d_v_), joined_keys, {}, {}, keys);
-    project_gradient(b, normed, w.value, joined_keys, d_normed, true, memory);
+                             memory.at(memory.d_k_), memory.at(memory.d_v_), memory.at(memory.delta_), memory.scores(),
+                             memory.at(memory.d_scores_), precision_);
+    const factor<B, T> x(b, memory.at(memory.normed_), of_qkv, [&](const auto& y) {
+      rms_norm_again<B, T>(b, memory.at(s.input), w.attention_norm.value, memory.at(s.inverse_1), y);
+    });
+    // Given the gradient of the heads; those of values did not turn, which `turn` without data says.
+    const auto back = [&](const matrix_view<T>& d_split, const matrix_view<T>& d_joined, const head_layout& heads,
+                          const std::pair<matrix_view<const T>, matrix_view<const T>>& turn,
+                          const linear_layer<T>& projection, bool add) {
+      const factor<B, T> d(b, d_joined, of_qkv,
+                           [&](const auto& y) { join_heads<B, T>(b, d_split, y, turn.first, turn.second, heads); });
+      project_gradient(b, x.view(), projection, d.view(), d_normed, add, memory);
+    };
+    back(memory.at(memory.d_q_), joined, queries, rotary_table(), w.query, false);
+    back(memory.at(memory.d_k_), joined_keys, keys, rotary_table(), w.key, true);
+    back(memory.at(memory.d_v_), joined_keys, keys, {}, w.value, true);
     rms_norm_gradient<B, T>(b, memory.at(s.input), w.attention_norm.value, memory.at(s.inverse_1), d_normed, d_x,
                             w.attention_norm.gradient, memory.at(memory.parts_));
   }
@@ -567,30 +595,47 @@ class transformer {
     const auto& s = memory.layers_[static_cast<std::size_t>(l)];
     const auto w = layer(l);
     const index_t n = next.rows;
-    const matrix_view<T> normed = memory.at(memory.normed_, n);
-    const matrix_view<T> activated = memory.at(memory.activated_, n);
-    rms_norm<B, T>(b, memory.at(s.middle, n), w.feed_norm.value, static_cast<T>(config_.rms_norm_eps), normed,
-                   memory.at(s.inverse_2, n));
-    project(b, normed, w.gate, memory.at(s.gate, n), false, memory);
-    project(b, normed, w.up, memory.at(s.up, n), false, memory);
-    swiglu<B, T>(b, memory.at(s.gate, n), memory.at(s.up, n), activated);
+    const matrix_view<T> gates = memory.at(s.gates, 2 * n);
+    const matrix_view<T> gate = rows_of(gates, 0, n);
+    const matrix_view<T> up = rows_of(gates, n, n);
+    {
+      const factor<B, T> x(b, memory.at(memory.normed_, n), rounding(n, w.gate, w.up), [&](const auto& y) {
+        rms_norm<B, T>(b, memory.at(s.middle, n), w.feed_norm.value, static_cast<T>(config_.rms_norm_eps), y,
+                       memory.at(s.inverse_2, n));
+      });
+      project(b, x.view(), w.gate, gate, false, memory);
+      project(b, x.view(), w.up, up, false, memory);
+    }
+    const factor<B, T> activated(b, memory.at(memory.activated_, n), rounding(n, w.down),
+                                 [&](const auto& y) { swiglu<B, T>(b, gate, up, y); });
     copy<B, T>(b, memory.at(s.middle, n), next);
-    project(b, activated, w.down, next, true, memory);
+    project(b, activated.view(), w.down, next, true, memory);
   }
 
   void feed_forward_gradient(B& b, index_t l, transformer_memory<B, T>& memory) {
     const auto& s = memory.layers_[static_cast<std::size_t>(l)];
     const auto w = layer(l);
-    const matrix_view<T> normed = memory.at(memory.normed_);
+    const index_t n = memory.sequences() * memory.length();
+    const matrix_view<T> gates = memory.at(s.gates);
+    const matrix_view<T> gate = rows_of(gates, 0, n);
+    const matrix_view<T> up = rows_of(gates, n, n);
     const matrix_view<T> d_normed = memory.at(memory.d_normed_);
-    const matrix_view<T> activated = memory.at(memory.activated_);
+    const matrix_view<T> d_activated = memory.at(memory.activated_);
     const matrix_view<T> d_x = memory.at(memory.d_x_);
-    swiglu<B, T>(b, memory.at(s.gate), memory.at(s.up), activated);
-    project_gradient(b, activated, w.down, d_x, activated, false, memory);
-    swiglu_gradient<B, T>(b, memory.at(s.gate), memory.at(s.up), activated);
-    rms_norm_again<B, T>(b, memory.at(s.middle), w.feed_norm.value, memory.at(s.inverse_2), normed);
-    project_gradient(b, normed, w.gate, memory.at(s.gate), d_normed, false, memory);
-    project_gradient(b, normed, w.up, memory.at(s.up), d_normed, true, memory);
+    {
+      const factor<B, T> activated(b, memory.at(memory.activated_), rounding(n, w.down),
+                                   [&](const auto& y) { swiglu<B, T>(b, gate, up, y); });
+      project_gradient(b, activated.view(), w.down, matrix_view<const T>(d_x), d_activated, false, memory);
+    }
+    const auto of_gates = rounding(n, w.gate, w.up);
+    const factor<B, T> d_gates(b, gates, of_gates, [&](const auto& d) {
+      swiglu_gradient<B, T>(b, gate, up, d_activated, rows_of(d, 0, n), rows_of(d, n, n));
+    });
+    const factor<B, T> x(b, memory.at(memory.normed_), of_gates, [&](const auto& y) {
+      rms_norm_again<B, T>(b, memory.at(s.middle), w.feed_norm.value, memory.at(s.inverse_2), y);
+    });
+    project_gradient(b, x.view(), w.gate, rows_of(d_gates.view(), 0, n), d_normed, false, memory);
+    project_gradient(b, x.view(), w.up, rows_of(d_gates.view(), n, n), d_normed, true, memory);
     rms_norm_gradient<B, T>(b, memory.at(s.middle), w.feed_norm.value, memory.at(s.inverse_2), d_normed, d_x,
                             w.feed_norm.gradient, memory.at(memory.parts_));
   }
