@@ -33,8 +33,8 @@ namespace dro {
 
 namespace detail {
 
-/// Draws of a query that one row of a program makes or one tile of a thread holds: what the vector registers of a host
-/// take at once, and few enough for a GPU to share a query out among several of its threads.
+/// Draws of a query that a row of a program makes: some, since they share the masses, but few enough for a GPU to have
+/// rows for all its threads. A multiple of what the vector registers of a host take at once.
 inline constexpr index_t draws_of_row = 16;
 
 /// Draws rankings and scores them, `draws_of_row` of a query in each row. `Slots`: keys that are kept at once, see
@@ -82,7 +82,7 @@ struct plackett_luce_draw_program {
 
     // Keys near 0 are the more exact ones. The largest are about the log of all mass, which lies between the largest
     // score, where one document has nearly all, and log n above it, where all have the same: the middle.
-    const T above = T(-0.5) * static_cast<T>(noise::detail::negative_log_of_any(static_cast<float>(n < 1 ? 1 : n)));
+    const T above = T(-0.5) * static_cast<T>(noise::detail::negative_log_of_any(static_cast<float>(n)));
     relative_masses<T> masses(team, scores, rankings, query, mass,
                               [&](index_t j, T score) { relative[j] = relative_score(score, above); });
     team.for_each(padded(n) - n, [&](index_t j) { relative[n + j] = estimated_keys::none; });
@@ -98,7 +98,7 @@ struct plackett_luce_draw_program {
       if (n <= estimated_keys::most_documents) {
         estimated_top_k<Slots, Joint>(relative, n, estimates, source(tile * together), rankings.cols, certain, write);
       } else {
-        for (index_t k = 0; k < together * rankings.cols; ++k) write(k % together, k / together, no_document);
+        for (index_t k = 0; k < together * rankings.cols; ++k) write(k % together, k / together, 0);
       }
       const auto value = log_probs(drawn_tile<T, together, picks_side_by_side<together>>(masses, drawn));
       for (index_t l = 0; l < together; ++l) {
