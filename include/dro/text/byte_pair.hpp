@@ -447,8 +447,10 @@ class byte_pair_tokenizer {
     merge_ranks_ = detail::number_table(model_.merges.size());
     results_.reserve(model_.merges.size());
     std::string joined;
-    for (const auto& [left, right] : model_.merges) {
-      const auto fail = [place = results_.size(), left = left, right = right](const std::string& what) {
+    for (const auto& merge : model_.merges) {
+      const token_id left = merge.left;
+      const token_id right = merge.right;
+      const auto fail = [&, place = results_.size()](const std::string& what) {
         throw option_error("merge " + std::to_string(place) + " of " + std::to_string(left) + " and " +
                            std::to_string(right) + ": " + what);
       };
