@@ -142,6 +142,27 @@ TEST_CASE("malformed JSON names file and line") {
   CHECK(failure_of("{\"a\": 1e999}").message.starts_with(":1: malformed JSON in record 1: number overflow"));
 }
 
+TEST_CASE("of what the parser read a message quotes the last 60 characters") {
+  const auto message = [](const std::string& value) { return message_of("{\"a\": " + value); };
+  const std::string many(2000, 'x');
+  // the closing quotation mark is one of the 60
+  CHECK(message('"' + many) ==
+        ":1: malformed JSON in record 1: syntax error while parsing value - invalid string: missing closing quote; "
+        "last read: '..." +
+            many.substr(0, 59) + "' (byte 2008 of the record)");
+  CHECK(message('"' + many.substr(0, 58)).find("last read: '\"" + many.substr(0, 58) + "' (") != std::string::npos);
+  // the mistake stands at the end
+  CHECK(message('"' + many + "\\q\"").find(many.substr(0, 57) + "\\q' (") != std::string::npos);
+  CHECK(message(std::string(2000, '9') + "}").find("overflow parsing '..." + std::string(59, '9') + "' (") !=
+        std::string::npos);
+  // a character of two bytes is quoted whole or not at all, whichever of the two the cut falls on
+  std::string umlauts = "\"";
+  for (int i = 0; i < 100; ++i) umlauts += "\xC3\xBC";
+  for (const std::string last : {"", "x"}) {
+    CHECK(message(umlauts + last).find("last read: '...\xC3\xBC") != std::string::npos);
+  }
+}
+
 TEST_CASE("malformed JSON between records") {
   CHECK(message_of("id,question\n") == ":1: not JSON: expected '{' or '[' at the beginning, found 'i'");
   CHECK(message_of("[" + good_line) == ":1: malformed JSON: the file ends inside its array, after record 1");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loops of a team that read for several items before they write.
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -34,7 +35,79 @@ struct overlapped_program {
   }
 };
 
+/// Row n: out(n, i) = 3 a(n, i) + b(n, i) for i < n, through scratch memory.
+struct gathering_program {
+  matrix_view<const std::int32_t> a, b;
+  matrix_view<std::int32_t> out;
+
+  [[nodiscard]] std::size_t scratch_bytes() const { return static_cast<std::size_t>(a.cols) * sizeof(std::int32_t); }
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
+    auto* const kept = team.template scratch<std::int32_t>();
+    const auto row_of = [&](const auto& m) { return dro::row_view{&m(row, 0), m.col_stride}; };
+    dro::read_rows(
+        team, row, [&](index_t i, std::int32_t x, std::int32_t y) { kept[i] = 3 * x + y; }, row_of(a), row_of(b));
+    team.barrier();
+    dro::write_row(team, row, row_of(out), [&](index_t i) { return kept[i]; });
+  }
+};
+
 }  // namespace
+
+TEST_CASE("rows are read and written whole, whatever their alignment, stride and size") {
+  // 16 bytes are four of these numbers: rows begin at each of the four places, or all at the same.
+  for (const index_t pitch : {index_t{41}, index_t{44}}) {
+    for (const bool is_transposed : {false, true}) {
+      CAPTURE(pitch);
+      CAPTURE(is_transposed);
+      test::check_teams([&](auto& b, test::results& r) {
+        constexpr index_t most = 40;
+        dro::host_matrix<std::int32_t> values(is_transposed ? pitch : most, is_transposed ? most : pitch);
+        for (index_t i = 0; i < most * pitch; ++i) values.data()[i] = static_cast<std::int32_t>(i % 101 - 50);
+        const auto first = dro::write(b, values);
+        auto second = dro::write(b, values);
+        const auto seen = [&](auto view) {
+          auto m = is_transposed ? dro::transposed(view) : view;
+          m.cols = most;
+          return m;
+        };
+        auto out = dro::make_filled<std::int32_t>(b, values.rows(), values.cols(), -7);
+        const auto& there = b;
+        b.run(most,
+              gathering_program{seen(there.view(first)), seen(there.view(std::as_const(second))), seen(b.view(out))});
+        const auto found = dro::read(b, out);
+        for (index_t row = 0; row < most; ++row) {
+          for (index_t i = 0; i < pitch; ++i) {
+            const std::int32_t v = is_transposed ? values(i, row) : values(row, i);
+            CHECK((is_transposed ? found(i, row) : found(row, i)) == (i < row ? 4 * v : -7));
+          }
+        }
+        r.add(b, "out", out);
+      });
+    }
+  }
+}
+
+TEST_CASE("fill sets what a view shows and nothing else") {
+  test::check_teams([](auto& b, test::results& r) {
+    // Pieces of 1024 elements: less than one, exactly one, a few and a rest.
+    for (const index_t cols : {1, 16, 64, 77, 100}) {
+      auto m = b.template make<std::int32_t>(64, cols);
+      dro::fill(b, b.view(m), 3);
+      auto inner = b.view(m);  // rows 1, 3, 5, …, without the last column: in no one piece
+      inner.data += inner.row_stride;
+      inner.row_stride *= 2;
+      inner.rows = 32;
+      inner.cols = cols - 1;
+      dro::fill(b, inner, 5);
+      const auto found = dro::read(b, m);
+      for (index_t i = 0; i < 64; ++i) {
+        for (index_t j = 0; j < cols; ++j) CHECK(found(i, j) == (i % 2 == 1 && j < cols - 1 ? 5 : 3));
+      }
+      r.add(b, "filled", m);
+    }
+  });
+}
 
 TEST_CASE("overlapped loops take each item once, in place, whatever their number") {
   test::check_teams([](auto& b, test::results& r) {

@@ -6,6 +6,8 @@
 
 #include <doctest/doctest.h>
 
+#include <dro/backend/host.hpp>
+#include <dro/backend/testing.hpp>
 #include <dro/model/proposals/fixed_order.hpp>
 #include <dro/model/proposals/mixture.hpp>
 #include <dro/model/proposals/sampled_selector.hpp>
@@ -105,6 +107,33 @@ TEST_CASE("probabilities of rankings and of their sets, and the gradients") {
     dro::accumulate_set_gradient(b, scores, z, groups, coefficients, b.view(gradient));
     out.add(b, "gradient of sets", gradient);
   });
+}
+
+TEST_CASE("the gradient of more draws and documents than a team has rows and columns for") {
+  constexpr index_t many = 60;
+  constexpr index_t lists = 41;
+  std::vector<test::ranking> list;
+  for (dro::document_t i = 0; i < queries * lists; ++i) {
+    list.push_back({i % 60, (i * 7 + 1 + i % 60) % 60, (i * 11 + 31) % 60});  // some with a document twice
+  }
+  const auto calculate = [&](auto& b, test::results& out) {
+    const auto& view = b;
+    const auto scores = write(b, test::random_matrix<double>(queries, many, -2, 2, 44));
+    const auto rankings = write(b, test::ranking_matrix(list));
+    const auto groups = dro::grouping::uniform(queries, lists);
+    const auto coefficients = write(b, test::random_matrix<double>(groups.total(), 1, -1, 1, 45));
+    auto gradient = dro::make_filled<double>(b, queries, many, 0.5);
+    dro::accumulate_plackett_luce_gradient(b, scores, view.view(rankings), groups, coefficients, b.view(gradient));
+    out.add(b, "gradient", gradient);
+  };
+  test::check_teams(calculate);
+  test::results expected;
+  dro::host_backend host(1);
+  calculate(host, expected);
+  test::results of_block;
+  dro::concurrent_backend block(40);  // more threads than a warp has: other numbers of rows and columns
+  calculate(block, of_block);
+  of_block.check_against(expected);
 }
 
 TEST_CASE("rankings without replacement") {

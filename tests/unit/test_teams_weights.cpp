@@ -160,6 +160,42 @@ TEST_CASE("importance weights and their diagnostics") {
   });
 }
 
+TEST_CASE("where bare likelihoods lie changes no bit of weights and coefficients") {
+  test::check_teams([](auto& b, test::results& out) {
+    for (const index_t size : {1, 3, 4, 24}) {
+      CAPTURE(size);
+      const auto values = test::random_matrix<double>(queries, size, -6, -1, 58);
+      dro::host_matrix<double> turned(size, queries);
+      for (index_t q = 0; q < queries; ++q) {
+        for (index_t i = 0; i < size; ++i) turned(i, q) = values(q, i);
+      }
+      const auto rows = write(b, values);
+      const auto columns = write(b, turned);
+      const auto weigh = [&](const auto& log_likelihood) {
+        const auto scores = dro::on_policy(b, log_likelihood);
+        auto weights = dro::importance_weights(b, scores);
+        auto c = dro::coefficients(b, dro::evidence<dro::baseline::centred>{}, scores, weights);
+        return std::pair(std::move(weights), std::move(c));
+      };
+      const auto [in_rows, c_of_rows] = weigh(rows);
+      const auto [in_columns, c_of_columns] = weigh(dro::transposed(std::as_const(b).view(columns)));
+      add_weights(b, out, "rows", in_rows);
+      out.add(b, "rows: selector", c_of_rows.selector);
+      out.add(b, "rows: generator", c_of_rows.generator);
+      const auto check_equal = [&](const auto& expected, const auto& found) {
+        const auto e = read(b, expected);
+        const auto f = read(b, found);
+        for (index_t i = 0; i < e.rows() * e.cols(); ++i) CHECK(e.data()[i] == f.data()[i]);
+      };
+      check_equal(in_rows.normalised, in_columns.normalised);
+      check_equal(in_rows.log_evidence, in_columns.log_evidence);
+      check_equal(in_rows.effective_sample_size, in_columns.effective_sample_size);
+      check_equal(c_of_rows.selector, c_of_columns.selector);
+      check_equal(c_of_rows.generator, c_of_columns.generator);
+    }
+  });
+}
+
 TEST_CASE("calibrations") {
   test::check_teams([](auto& b, test::results& out) {
     const world w(b);

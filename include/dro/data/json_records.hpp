@@ -62,23 +62,38 @@ namespace detail {
   return {'b', 'y', 't', 'e', ' ', '0', 'x', digits[byte >> 4U], digits[byte & 15U]};
 }
 
+/// Characters of a file that a message shows at most.
+inline constexpr std::size_t most_shown = 60;
+
 /// A text for a message: in quotation marks, as JSON in ASCII, cut to a few characters.
 [[nodiscard]] inline std::string show_text(std::string_view text) {
-  constexpr std::size_t longest = 60;
   std::string shown = nlohmann::json(text).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  if (shown.size() > longest) {
-    shown.resize(longest);
+  if (shown.size() > most_shown) {
+    shown.resize(most_shown);
     shown += "...";
   }
   return shown;
 }
 
 /// Of the JSON parser's message "[json.exception.parse_error.101] parse error at line 1, column 9: syntax error ..."
-/// its end: line and column are counted from where the parser began, not from where the file does.
+/// its end: line and column are counted from where the parser began, not from where the file does. The parser quotes a
+/// string or number that it broke off as far as it read it; of that, only the last characters are kept, where the
+/// mistake is.
 [[nodiscard]] inline std::string parser_complaint(std::string_view message) {
   const std::size_t column = message.find("column ");
   const std::size_t end_of_head = column == std::string_view::npos ? message.find("] ") : message.find(": ", column);
   message.remove_prefix(end_of_head == std::string_view::npos ? 0 : end_of_head + 2);
+  for (const std::string_view before : {"; last read: '", "number overflow parsing '"}) {
+    const std::size_t found = message.find(before);
+    if (found == std::string_view::npos) continue;
+    const std::size_t begin = found + before.size();
+    if (message.size() - begin <= most_shown) break;
+    std::size_t kept = message.size() - most_shown;
+    while (kept < message.size() && (static_cast<unsigned char>(message[kept]) & 0xC0U) == 0x80U) {
+      ++kept;  // in the middle of a UTF-8 character
+    }
+    return std::string(message.substr(0, begin)) + "..." + std::string(message.substr(kept));
+  }
   return std::string(message);
 }
 

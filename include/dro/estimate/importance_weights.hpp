@@ -5,6 +5,7 @@
 /// \file
 /// Self-normalised importance weights of draws, and what they say of the step.
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -12,8 +13,10 @@
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/backend/team.hpp>
 #include <dro/config.hpp>
+#include <dro/estimate/packed_draws.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/math/binary_format.hpp>
@@ -45,6 +48,9 @@ struct once {
   DRO_HOST_DEVICE constexpr T operator()(index_t) const { return T(1); }
 };
 
+/// Nothing is kept from one pass to the next.
+struct recomputed {};
+
 /// Where the weights of one query and what they say are written.
 template <class T>
 struct weight_outputs {
@@ -56,16 +62,17 @@ struct weight_outputs {
   template <class Team, class LogWeight, class Count>
   DRO_HOST_DEVICE void write(Team& team, index_t q, index_t size, bool covers, const LogWeight& log_weight,
                              const Count& count) const {
-    write_to(team, normalised.row(q), q, size, covers, log_weight, count);
+    write_to(team, normalised.row(q), q, size, covers, log_weight, count, recomputed{});
   }
 
-  /// The same with the row of `normalised` to write to. Three passes: the largest weight; all sums; the weights. What
-  /// they share is computed again: that costs less than it would to keep it.
-  template <class Team, class Row, class LogWeight, class Count>
+  /// The same with the row of `normalised` to write to. Three passes: the largest weight; all sums; the weights. The
+  /// exponentials of the second are kept for the third in `kept`, T* to memory that nobody else reads, or recomputed.
+  template <class Team, class Row, class LogWeight, class Count, class Kept>
   DRO_HOST_DEVICE void write_to(Team& team, Row weights, index_t q, index_t size, bool covers,
-                                const LogWeight& log_weight, const Count& count) const {
+                                const LogWeight& log_weight, const Count& count, [[maybe_unused]] Kept kept) const {
     constexpr T infinity = std::numeric_limits<T>::infinity();
     constexpr bool counts_once = std::is_same_v<Count, once<T>>;
+    constexpr bool keeps = !std::is_same_v<Kept, recomputed>;
     // A draw that counts for nothing must not spoil anything either.
     const auto value = [&](index_t i) {
       if constexpr (counts_once) {
@@ -93,6 +100,7 @@ struct weight_outputs {
         const T offset = value(i) - largest;
         const T e = math::exp(offset);
         const T spread = e * zero_unless_finite(offset);  // a weight of 0 adds nothing
+        if constexpr (keeps) kept[i] = e;
         if constexpr (counts_once) {
           return pack<T, 4>{e, e * e, spread, offset};
         } else {
@@ -118,20 +126,25 @@ struct weight_outputs {
       state = status::impossible;
     }
     if (!is_used(state)) {
-      team.for_each(size, [&](index_t i) { weights[i] = T(0); });
+      set(team, size, weights, [](index_t) { return T(0); });
       if (team.rank() == 0) {
         const T evidence = state == status::impossible ? -infinity : std::numeric_limits<T>::quiet_NaN();
-        write_row(q, evidence, evidence, T(0), T(0), T(0), state);
+        write_query(q, evidence, evidence, T(0), T(0), T(0), state);
       }
       return;
     }
     const T inverse = T(1) / sums[0];
-    team.for_each(size, [&](index_t i) { weights[i] = count(i) * math::exp(value(i) - largest) * inverse; });
+    if constexpr (keeps) {
+      team.barrier();
+      set(team, size, weights, [&](index_t i) { return count(i) * kept[i] * inverse; });
+    } else {
+      set(team, size, weights, [&](index_t i) { return count(i) * math::exp(value(i) - largest) * inverse; });
+    }
     if (team.rank() == 0) {
       const T log_sum = math::log(sums[0]);
       const T spread = log_sum - sums[2] * inverse;  // −Σ w̄ log w̄ = log Σ e^δ − Σ w̄ δ
-      write_row(q, largest + (log_sum - math::log(m)), largest + sums[3] / m, sums[0] * sums[0] / sums[1], inverse,
-                spread > T(0) ? spread : T(0), state);
+      write_query(q, largest + (log_sum - math::log(m)), largest + sums[3] / m, sums[0] * sums[0] / sums[1], inverse,
+                  spread > T(0) ? spread : T(0), state);
     }
   }
 
@@ -141,7 +154,16 @@ struct weight_outputs {
     return bitwise::select(bitwise::less_mask<T>(bitwise::magnitude(x), bitwise::bits(bitwise::infinity<T>)), x, T(0));
   }
 
-  DRO_HOST_DEVICE void write_row(index_t q, T evidence, T bound, T ess, T heaviest, T spread, status state) const {
+  template <class Team, class F>
+  static DRO_HOST_DEVICE void set(Team& team, index_t size, T* weights, const F& f) {
+    write_row(team, size, row_view<T>{weights, 1}, f);
+  }
+  template <class Team, class F>
+  static DRO_HOST_DEVICE void set(Team& team, index_t size, const row_view<T>& weights, const F& f) {
+    write_row(team, size, weights, f);
+  }
+
+  DRO_HOST_DEVICE void write_query(index_t q, T evidence, T bound, T ess, T heaviest, T spread, status state) const {
     log_evidence(q, 0) = evidence;
     elbo(q, 0) = bound;
     effective_sample_size(q, 0) = ess;
@@ -155,21 +177,42 @@ template <class T>
 struct importance_weights_program {
   scored_draws<T> scores;
   weight_outputs<T> out;
+  packed_draws<T> packed;
+  even_rows<T> packed_out;  ///< where the weights of packed draws are written
+  bool is_dense = false;    ///< nothing would lie better in scratch memory: on the host it stays where it is
 
-  /// Four draws a thread: what threads do for each other and for the row costs as much as that.
-  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 3) / 4; }
+  importance_weights_program(const scored_draws<T>& s, const weight_outputs<T>& o) : scores(s), out(o), packed(s) {
+    if (packed.size() == 0) return;
+    packed_out = even_rows_of(o.normalised);
+    is_dense = packed.is_dense() && packed_out.is_dense();
+  }
+
+  static constexpr bool lives_in_scratch = true;
+  static constexpr std::size_t scratch_word = sizeof(T);
+  /// log w and e^δ of packed draws.
+  [[nodiscard]] std::size_t scratch_bytes() const { return 2 * static_cast<std::size_t>(packed.size()) * sizeof(T); }
+  /// Eight draws a thread: what threads do for each other and for the row costs as much as that.
+  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 7) / 8; }
+
+  /// What is done for packed draws.
+  template <class Team>
+  DRO_HOST_DEVICE void in_scratch(Team& team, index_t q) const {
+    packed.form() == row_form::likelihoods ? write_packed<row_form::likelihoods>(team, q)
+                                           : write_packed<row_form::ratios>(team, q);
+  }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    switch (out.normalised.row(q).stride == 1 ? scores.form_of(q) : row_form::any) {
-      case row_form::likelihoods:
-        return write<row_form::likelihoods>(team, q, once<T>{});
-      case row_form::ratios:
-        return write<row_form::ratios>(team, q, once<T>{});
-      case row_form::any:
-        if (!scores.has_multiplicity()) return write<row_form::any>(team, q, once<T>{});
-        return write<row_form::any>(team, q, [row = scores.row(q)](index_t i) { return row.count(i); });
+    if (packed.size() > 0 && !(is_one_thread<Team> && is_dense)) {
+      return in_scratch(team, q);
     }
+    if constexpr (is_one_thread<Team>) {  // what a GPU cannot pack is not worth code of its own
+      const row_form form = out.normalised.row(q).stride == 1 ? scores.form_of(q) : row_form::any;
+      if (form == row_form::likelihoods) return write<row_form::likelihoods>(team, q, once<T>{});
+      if (form == row_form::ratios) return write<row_form::ratios>(team, q, once<T>{});
+    }
+    if (!scores.has_multiplicity()) return write<row_form::any>(team, q, once<T>{});
+    write<row_form::any>(team, q, [row = scores.row(q)](index_t i) { return row.count(i); });
   }
 
  private:
@@ -179,7 +222,22 @@ struct importance_weights_program {
     const scored_row<T, Form> row = scores.template row_as<Form>(q);
     out.write_to(
         team, values_of<Form>(out.normalised.row(q)), q, scores.size(q), scores.traits().covers,
-        [&](index_t i) { return row.log_weight(i); }, count);
+        [&](index_t i) { return row.log_weight(i); }, count, recomputed{});
+  }
+
+  template <row_form Form, class Team>
+  [[gnu::flatten]] DRO_HOST_DEVICE void write_packed(Team& team, index_t q) const {
+    T* const log_weights = team.template scratch<T>();
+    packed.template read<Form>(team, q, [&](index_t i, T ratio, T likelihood) { log_weights[i] = ratio + likelihood; });
+    team.barrier();
+    const auto log_weight = [=](index_t i) { return log_weights[i]; };
+    if constexpr (is_one_thread<Team>) {  // a loop that writes while it sums is no vector code
+      out.write_to(team, packed_out.row(q), q, packed.size(), scores.traits().covers, log_weight, once<T>{},
+                   recomputed{});
+    } else {
+      out.write_to(team, packed_out.row(q), q, packed.size(), scores.traits().covers, log_weight, once<T>{},
+                   log_weights + packed.size());
+    }
   }
 };
 
@@ -208,12 +266,13 @@ template <backend B, class T>
 /// Self-normalised importance weights, w_i = p(z_i|x) p(y|x,d_{z_i}) / q(z_i), all in log space: shifting every
 /// log-likelihood of a query by a constant changes no weight. A sample of log-weight −inf has weight 0; if all have, or
 /// if one is NaN or +inf, the query's status says so. Σ w̄ = 1 within m ulp otherwise.
-/// Queues one program; two exp a draw. Source: Shi et al. 2025, section 3; Owen 2013, chapter 9.
+/// Queues one program; one exp a draw on a GPU, two elsewhere. Source: Shi et al. 2025, section 3; Owen 2013,
+/// chapter 9.
 template <backend B, class T>
 [[nodiscard]] importance_weights_result<B, T> importance_weights(B& b, const scored_draws<T>& scores) {
   auto w = detail::make_weights<B, T>(b, scores);
   b.run(scores.groups().queries(),
-        detail::importance_weights_program<T>{scores, detail::outputs_of(b, w, scores.groups())});
+        detail::importance_weights_program<T>(scores, detail::outputs_of(b, w, scores.groups())));
   return w;
 }
 

@@ -5,15 +5,18 @@
 /// \file
 /// From scored draws to the coefficients the models take back.
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 #include <dro/error.hpp>
 #include <dro/estimate/importance_weights.hpp>
+#include <dro/estimate/packed_draws.hpp>
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/objective.hpp>
@@ -32,6 +35,50 @@ struct gradient_coefficients {
 
 namespace detail {
 
+/// The draws of a query that were packed: formed_draws that reads what it says of them from there.
+template <class T, row_form Form>
+class packed_query : public formed_draws<T, Form> {
+ public:
+  DRO_HOST_DEVICE packed_query(const scored_draws<T>& scores, const grouped_view<const T>& weights, index_t query,
+                               index_t size, const row_view<const T>& weights_of_query, const T* log_likelihoods,
+                               const T* log_ratios)
+      : formed_draws<T, Form>(scores, weights, query),
+        size_(size),
+        weights_(weights_of_query),
+        log_likelihoods_(log_likelihoods),
+        log_ratios_(log_ratios) {}
+
+  [[nodiscard]] DRO_HOST_DEVICE index_t size() const { return size_; }
+  [[nodiscard]] DRO_HOST_DEVICE T samples() const { return static_cast<T>(size_); }
+  template <class Team, class F>
+  [[nodiscard]] DRO_HOST_DEVICE auto sum(Team& team, const F& f) const {
+    return team.template sum<decltype(T(1) * f(index_t{}))>(size_, f);
+  }
+  [[nodiscard]] DRO_HOST_DEVICE T log_ratio(index_t i) const {
+    if constexpr (Form == row_form::likelihoods) {
+      return T(0);
+    } else {
+      return log_ratios_[i];
+    }
+  }
+  [[nodiscard]] DRO_HOST_DEVICE T ratio(index_t i) const {
+    if constexpr (Form == row_form::likelihoods) {
+      return T(1);
+    } else {
+      return math::exp(log_ratio(i));
+    }
+  }
+  [[nodiscard]] DRO_HOST_DEVICE T log_likelihood(index_t i) const { return log_likelihoods_[i]; }
+  [[nodiscard]] DRO_HOST_DEVICE T log_weight(index_t i) const { return log_ratio(i) + log_likelihood(i); }
+  [[nodiscard]] DRO_HOST_DEVICE T weight(index_t i) const { return weights_[i]; }
+
+ private:
+  index_t size_;
+  row_view<const T> weights_;
+  const T* log_likelihoods_;
+  const T* log_ratios_;
+};
+
 template <class T, class Objective>
 struct coefficients_program {
   scored_draws<T> scores;
@@ -41,7 +88,33 @@ struct coefficients_program {
   matrix_view<T> log_scale;
   matrix_view<std::int32_t> status_of;
   T scale;
-  Objective target;
+  packed_draws<T> packed;
+  even_rows<const T> packed_weights;  ///< those of packed draws, as the two below
+  even_rows<T> packed_selector, packed_generator;
+  bool is_dense = false;  ///< nothing would lie better in scratch memory: on the host they stay where they are
+  Objective target;       ///< last: compilers do not agree how much room an objective without data takes
+
+  coefficients_program(const scored_draws<T>& s, const grouped_view<const T>& w,
+                       matrix_view<const std::int32_t> of_weights, const grouped_view<T>& c,
+                       const grouped_view<T>& c_generator, matrix_view<T> logs, matrix_view<std::int32_t> states,
+                       T factor, const Objective& o)
+      : scores(s),
+        weights(w),
+        weight_status(of_weights),
+        selector(c),
+        generator(c_generator),
+        log_scale(logs),
+        status_of(states),
+        scale(factor),
+        packed(s),
+        target(o) {
+    if (packed.size() == 0) return;
+    packed_weights = even_rows_of(w);
+    packed_selector = even_rows_of(c);
+    packed_generator = even_rows_of(c_generator);
+    is_dense =
+        packed.is_dense() && packed_weights.is_dense() && packed_selector.is_dense() && packed_generator.is_dense();
+  }
 
   /// What an objective writes to. Notes in `trouble`, a variable of each thread, whether all was finite.
   template <row_form Form>
@@ -68,34 +141,79 @@ struct coefficients_program {
     }
   };
 
-  /// As for the weights: four draws a thread.
-  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 3) / 4; }
+  static constexpr bool lives_in_scratch = true;
+  static constexpr std::size_t scratch_word = sizeof(T);
+  /// Both coefficients of packed draws, log p(y|x,d_z), and log ρ unless it is 0.
+  [[nodiscard]] std::size_t scratch_bytes() const {
+    return (packed.form() == row_form::likelihoods ? 3 : 4) * static_cast<std::size_t>(packed.size()) * sizeof(T);
+  }
+  /// As for the weights: eight draws a thread.
+  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 7) / 8; }
+
+  /// What is done for packed draws.
+  template <class Team>
+  DRO_HOST_DEVICE void in_scratch(Team& team, index_t q) const {
+    packed.form() == row_form::likelihoods ? write_packed<row_form::likelihoods>(team, q)
+                                           : write_packed<row_form::ratios>(team, q);
+  }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    const row_form form = scores.form_of(q);
-    const bool is_dense = weights.row(q).stride == 1 && selector.row(q).stride == 1 && generator.row(q).stride == 1;
-    if (is_dense && form == row_form::likelihoods) {
-      write<row_form::likelihoods>(team, q, formed_draws<T, row_form::likelihoods>(scores, weights, q));
-    } else if (is_dense && form == row_form::ratios) {
-      write<row_form::ratios>(team, q, formed_draws<T, row_form::ratios>(scores, weights, q));
-    } else {
-      const T samples =
-          scores.has_multiplicity()
-              ? team.template sum<T>(scores.size(q), [row = scores.row(q)](index_t i) { return row.count(i); })
-              : static_cast<T>(scores.size(q));
-      write<row_form::any>(team, q, query_draws<T>(scores, weights, q, samples));
+    if (packed.size() > 0 && !(is_one_thread<Team> && is_dense)) {
+      return in_scratch(team, q);
     }
+    if constexpr (is_one_thread<Team>) {  // as for the weights
+      const bool is_flat = weights.row(q).stride == 1 && selector.row(q).stride == 1 && generator.row(q).stride == 1;
+      const row_form form = is_flat ? scores.form_of(q) : row_form::any;
+      if (form == row_form::likelihoods) {
+        return write_rows<row_form::likelihoods>(team, q, formed_draws<T, row_form::likelihoods>(scores, weights, q));
+      }
+      if (form == row_form::ratios) {
+        return write_rows<row_form::ratios>(team, q, formed_draws<T, row_form::ratios>(scores, weights, q));
+      }
+    }
+    const T samples =
+        scores.has_multiplicity()
+            ? team.template sum<T>(scores.size(q), [row = scores.row(q)](index_t i) { return row.count(i); })
+            : static_cast<T>(scores.size(q));
+    write_rows<row_form::any>(team, q, query_draws<T>(scores, weights, q, samples));
   }
 
  private:
-  // Flattened, as that of the weights is.
   template <row_form Form, class Team, class Draws>
-  [[gnu::flatten]] DRO_HOST_DEVICE void write(Team& team, index_t q, const Draws& draws) const {
+  [[gnu::flatten]] DRO_HOST_DEVICE void write_rows(Team& team, index_t q, const Draws& draws) const {
+    write<Form>(team, q, draws, values_of<Form>(selector.row(q)), values_of<Form>(generator.row(q)), status_before(q));
+  }
+
+  [[nodiscard]] DRO_HOST_DEVICE status status_before(index_t q) const {
+    return static_cast<status>(weight_status(q, 0));
+  }
+
+  template <row_form Form, class Team>
+  [[gnu::flatten]] DRO_HOST_DEVICE void write_packed(Team& team, index_t q) const {
+    const status before = status_before(q);  // asked for before anything waits
+    const index_t size = packed.size();
+    T* const to_selector = team.template scratch<T>();
+    T* const to_generator = to_selector + size;
+    T* const likelihoods = to_generator + size;
+    T* const ratios = likelihoods + size;  // of row_form::ratios
+    packed.template read<Form>(team, q, [&](index_t i, T ratio, T likelihood) {
+      likelihoods[i] = likelihood;
+      if constexpr (Form == row_form::ratios) ratios[i] = ratio;
+    });
+    team.barrier();
+    write<Form>(team, q, packed_query<T, Form>(scores, weights, q, size, packed_weights.row(q), likelihoods, ratios),
+                to_selector, to_generator, before);
+    team.barrier();
+    write_row(team, size, packed_selector.row(q), [&](index_t i) { return to_selector[i]; });
+    write_row(team, size, packed_generator.row(q), [&](index_t i) { return to_generator[i]; });
+  }
+
+  // Flattened, as that of the weights is.
+  template <row_form Form, class Team, class Draws, class Row>
+  [[gnu::flatten]] DRO_HOST_DEVICE void write(Team& team, index_t q, const Draws& draws, Row to_selector,
+                                              Row to_generator, status state) const {
     const index_t size = draws.size();
-    const auto to_selector = values_of<Form>(selector.row(q));
-    const auto to_generator = values_of<Form>(generator.row(q));
-    auto state = static_cast<status>(weight_status(q, 0));
     const T block = static_cast<T>(draws.block());
     if (is_used(state) && draws.samples() < block * static_cast<T>(Objective::least_samples))
       state = status::degenerate;
@@ -148,15 +266,10 @@ template <backend B, class T, objective Objective>
   gradient_coefficients<B, T> c{
       b.template make<T>(scores.rows(), scores.cols()), b.template make<T>(scores.rows(), scores.cols()),
       b.template make<T>(groups.queries(), 1), b.template make<std::int32_t>(groups.queries(), 1)};
-  b.run(groups.queries(), detail::coefficients_program<T, Objective>{scores,
-                                                                     {b.view(weights.normalised), groups, "weights"},
-                                                                     b.view(weights.status),
-                                                                     {b.view(c.selector), groups, "selector"},
-                                                                     {b.view(c.generator), groups, "generator"},
-                                                                     b.view(c.log_scale),
-                                                                     b.view(c.status),
-                                                                     T(1) / static_cast<T>(divisor),
-                                                                     target});
+  b.run(groups.queries(), detail::coefficients_program<T, Objective>(
+                              scores, {b.view(weights.normalised), groups, "weights"}, b.view(weights.status),
+                              {b.view(c.selector), groups, "selector"}, {b.view(c.generator), groups, "generator"},
+                              b.view(c.log_scale), b.view(c.status), T(1) / static_cast<T>(divisor), target));
   return c;
 }
 

@@ -160,9 +160,11 @@ class picks_of_matrix {
  public:
   DRO_HOST_DEVICE picks_of_matrix(const matrix_view<const document_t>& rankings, index_t first, index_t size)
       : stride_(rankings.col_stride) {
-    for (index_t l = 0; l < Lanes; ++l) row_[l] = &rankings(first + (l < size ? l : size - 1), 0);
+    row_[0] = &rankings(first, 0);
+    for (index_t l = 1; l < Lanes; ++l) row_[l] = row_[l - 1] + (l < size ? rankings.row_stride : 0);
   }
   DRO_HOST_DEVICE document_t operator()(index_t l, index_t t) const { return row_[l][t * stride_]; }
+  DRO_HOST_DEVICE document_t first_look(index_t l, index_t t) const { return (*this)(l, t); }
   static constexpr bool are_documents = false;  // entries may be anything
 
  private:
@@ -177,16 +179,36 @@ struct picks_side_by_side {
   index_t stride;
 
   DRO_HOST_DEVICE document_t& operator()(index_t l, index_t t) const { return pick[t * stride][l]; }
-  static constexpr bool are_documents = true;  // all different
+  DRO_HOST_DEVICE document_t first_look(index_t l, index_t t) const { return (*this)(l, t); }
+  static constexpr bool are_documents = true;  // all in range
 };
 
-/// `own`, or 0 where bit k of `taken` is set.
+/// Those in a matrix, copied to `copy` when they are first looked at: pick t of every lane `stride` further on than
+/// pick t − 1. What does not exist stands there as document 0.
+template <index_t Lanes>
+struct copied_picks {
+  picks_of_matrix<Lanes> given;
+  std::uint32_t documents;
+  math::lanes<document_t, Lanes>* copy;
+  int stride;
+
+  DRO_HOST_DEVICE document_t operator()(index_t l, index_t t) const { return copy[t * stride][l]; }
+  DRO_HOST_DEVICE document_t first_look(index_t l, index_t t) const {
+    const document_t j = given(l, t);
+    copy[t * stride][l] = static_cast<std::uint32_t>(j) < documents ? j : 0;
+    return j;
+  }
+  static constexpr bool are_documents = true;  // all in range
+};
+
+/// sum + own, or sum where bit k of `taken` is set.
 template <class T>
-[[nodiscard]] DRO_HOST_DEVICE T unless_taken(std::uint32_t taken, index_t k, T own) {
+[[nodiscard]] DRO_HOST_DEVICE T add_unless_taken(std::uint32_t taken, int k, T sum, T own) {
 #if defined(__CUDA_ARCH__)
-  return (taken >> k & 1U) != 0 ? T(0) : own;
+  if ((taken >> k & 1U) == 0) sum += own;
+  return sum;
 #else
-  return math::detail::select(typename math::detail::binary_format<T>::word{0} - (taken >> k & 1U), T(0), own);
+  return sum + math::detail::select(typename math::detail::binary_format<T>::word{0} - (taken >> k & 1U), T(0), own);
 #endif
 }
 
@@ -201,31 +223,52 @@ struct drawn_tile {
   /// Adds only, so that nothing cancels, in an order that depends on the number of documents alone. O(n + n K / 32) a
   /// draw.
   DRO_HOST_DEVICE drawn_tile(const relative_masses<T>& q, const Picks& p) : query(&q), picks(p) {
-    constexpr index_t width = 32;  // documents whose membership one word holds
+    constexpr int width = 32;  // documents whose membership one word holds
+    const auto documents = static_cast<int>(q.documents());
+    const auto select = static_cast<int>(q.select());
     math::lanes<T, Lanes> partial[4] = {};
-    for (index_t begin = 0; begin < q.documents(); begin += width) {
+    for (int begin = 0; begin < documents; begin += width) {
       math::lanes<std::uint32_t, Lanes> taken = {};
-      for (index_t t = 0; t < q.select(); ++t) {
-        for (index_t l = 0; l < Lanes; ++l) {
-          const auto j = static_cast<std::uint32_t>(picks(l, t));
-          const std::uint32_t place = j - static_cast<std::uint32_t>(begin);
-          const std::uint32_t bit = (place < width ? 1U : 0U) << (place % width);
-          if constexpr (!Picks::are_documents) {
-            faults[l] |= (taken[l] & bit) | (j < static_cast<std::uint32_t>(q.documents()) ? 0U : 1U);
+      const auto take = [&](int l, document_t pick) {
+        const std::uint32_t place = static_cast<std::uint32_t>(pick) - static_cast<std::uint32_t>(begin);
+        const std::uint32_t bit = (place < width ? 1U : 0U) << (place % width);
+        faults[l] |= taken[l] & bit;
+        taken[l] |= bit;
+      };
+      if (begin == 0) {
+        for (int t = 0; t < select; ++t) {
+          for (int l = 0; l < Lanes; ++l) {
+            const document_t j = picks.first_look(l, t);
+            faults[l] |= static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(documents) ? 0U : 1U;
+            take(l, j);
           }
-          taken[l] |= bit;
+        }
+      } else {
+        for (int t = 0; t < select; ++t) {
+          for (int l = 0; l < Lanes; ++l) take(l, picks(l, t));
         }
       }
-      const index_t end = begin + width < padded(q.documents()) ? begin + width : padded(q.documents());
-      for (index_t j = begin; j < end; j += 4) {
-        for (index_t k = 0; k < 4; ++k) {
-          const T own = q.mass[j + k];
-          for (index_t l = 0; l < Lanes; ++l) partial[k][l] += unless_taken(taken[l], k, own);
-        }
-        for (index_t l = 0; l < Lanes; ++l) taken[l] >>= 4U;
-      }
+      add_untaken(taken, q.mass + begin, documents - begin < width ? documents - begin : width, partial);
     }
-    for (index_t l = 0; l < Lanes; ++l) left[l] = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
+    for (int l = 0; l < Lanes; ++l) left[l] = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
+  }
+
+  /// Adds masses to four partial sums a lane in turn, `count` and up to the next multiple of 4 of them, without those
+  /// whose bit is set. Apart from what gathers the bits: only then does g++ make vector code of it.
+#if !defined(__CUDACC__)
+  [[gnu::noinline]]
+#endif
+  DRO_HOST_DEVICE static void
+  add_untaken(const math::lanes<std::uint32_t, Lanes>& of_word, const T* mass, int count,
+              math::lanes<T, Lanes> (&partial)[4]) {
+    math::lanes<std::uint32_t, Lanes> taken = of_word;
+    for (int j = 0; j < count; j += 4) {
+      for (int k = 0; k < 4; ++k) {
+        const T own = mass[j + k];
+        for (int l = 0; l < Lanes; ++l) partial[k][l] = add_unless_taken(taken[l], k, partial[k][l], own);
+      }
+      for (int l = 0; l < Lanes; ++l) taken[l] >>= 4U;
+    }
   }
 
   DRO_HOST_DEVICE bool valid(index_t l) const { return faults[l] == 0; }

@@ -17,40 +17,42 @@
 
 namespace dro::detail::cuda {
 
-/// Rows in turn over the teams of the grid; scratch memory lies in `memory`, one part for each team.
-template <class Program>
-__device__ void run_rows_in(const Program& program, index_t rows, int team_size, std::byte* memory) {
-  const int shift = __ffs(team_size) - 1;  // a power of two: divisions are dear
-  const index_t teams = blockDim.x >> shift;
-  device_team team(team_size, memory);
-  for (index_t row = static_cast<index_t>(blockIdx.x) * teams + (threadIdx.x >> shift); row < rows;
-       row += teams * static_cast<index_t>(gridDim.x)) {
-    program(team, row);
-    team.barrier();  // before the next row takes the scratch memory
-  }
-}
-
 /// The scratch memory of this thread's team in its block.
 __device__ inline std::byte* shared_scratch(int team_size, std::size_t scratch) {
   extern __shared__ double2 shared_memory[];  // the type for its alignment
   return reinterpret_cast<std::byte*>(shared_memory) + (threadIdx.x >> (__ffs(team_size) - 1)) * scratch;
 }
 
-/// Scratch memory in shared memory, or in a workspace where there is one: the compiler does not know which.
+/// Rows in turn over the teams of the grid. Scratch memory in shared memory, or in a workspace where there is one: the
+/// compiler does not know which.
 template <class Program>
 __global__ void run_rows(const __grid_constant__ Program program, index_t rows, int team_size, std::size_t scratch,
                          std::byte* workspace) {
-  const int shift = __ffs(team_size) - 1;
-  const std::size_t of_grid = std::size_t{blockIdx.x} * (blockDim.x >> shift) + (threadIdx.x >> shift);
-  run_rows_in(program, rows, team_size,
-              workspace == nullptr ? shared_scratch(team_size, scratch) : workspace + of_grid * scratch);
+  const int shift = __ffs(team_size) - 1;  // a power of two: divisions are dear
+  const index_t teams = blockDim.x >> shift;
+  const index_t of_grid = static_cast<index_t>(blockIdx.x) * teams + (threadIdx.x >> shift);
+  device_team team(team_size, workspace == nullptr ? shared_scratch(team_size, scratch)
+                                                   : workspace + static_cast<std::size_t>(of_grid) * scratch);
+  for (index_t row = of_grid; row < rows; row += teams * static_cast<index_t>(gridDim.x)) {
+    program(team, row);
+    team.barrier();  // before the next row takes the scratch memory
+  }
 }
 
-/// Scratch memory in shared memory, which takes fewer instructions where the compiler knows it.
+/// A row for each team, which takes scratch memory, and that in shared memory: fewer instructions where the compiler
+/// knows it, and fewer registers where it has no loop to take anything out of.
 template <class Program>
 __global__ void run_rows_shared(const __grid_constant__ Program program, index_t rows, int team_size,
                                 std::size_t scratch) {
-  run_rows_in(program, rows, team_size, shared_scratch(team_size, scratch));
+  const int shift = __ffs(team_size) - 1;
+  const index_t row = static_cast<index_t>(blockIdx.x) * (blockDim.x >> shift) + (threadIdx.x >> shift);
+  device_team team(team_size, shared_scratch(team_size, scratch));
+  if (row >= rows) return;
+  if constexpr (requires { program.in_scratch(team, row); }) {
+    program.in_scratch(team, row);
+  } else {
+    program(team, row);
+  }
 }
 
 /// "dro::detail::fill_program<float>", as the compiler writes it.
@@ -67,7 +69,7 @@ template <class Program>
   return name.c_str();
 }
 
-/// Whether a program says that it is worth a second kernel, for scratch memory that is known to be shared.
+/// Whether a program says that it is worth a second kernel, for scratch memory that is there and known to be shared.
 template <class Program>
 inline constexpr bool has_shared_kernel = requires {
   requires Program::lives_in_scratch;
@@ -132,7 +134,7 @@ void launch(context& c, index_t rows, const Program& program) {
   };
   if constexpr (has_shared_kernel<Program>) {
     row_plan plan = plan_for(limits.shared);
-    if (plan.shared) {
+    if (plan.shared && plan.scratch > 0 && plan.teams() >= static_cast<std::size_t>(rows)) {
       void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.team, &plan.scratch};
       return queue(reinterpret_cast<const void*>(&run_rows_shared<Program>), plan, arguments);
     }

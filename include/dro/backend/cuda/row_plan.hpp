@@ -58,7 +58,7 @@ struct row_plan {
 ///
 /// `scratch_bytes(team)` is what a row takes from a team of so many threads.
 ///
-/// Scratch of teams smaller than a warp lies an odd number of words of `scratch_word` bytes apart, 4 or 8, which puts
+/// Scratch of teams smaller than a warp lies an odd number of words of `scratch_word` bytes apart, 4 to 32, which puts
 /// the same element of neighbouring teams into different banks if it has that size.
 template <class ScratchBytes>
 [[nodiscard]] row_plan plan_rows(const device_limits& device, const kernel_limits& kernel, index_t rows, index_t width,

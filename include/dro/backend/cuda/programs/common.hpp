@@ -14,6 +14,7 @@
   X(dro::detail::fill_program<std::uint32_t>) \
   X(dro::detail::copy_program<std::int32_t>) \
   X(dro::detail::copy_program<std::uint32_t>) \
+  X(dro::detail::copy_program<dro::bfloat16>) \
   X(dro::detail::advance_step_program) \
   X(dro::detail::count_step_program) \
   X(dro::detail::interleave_program) \
