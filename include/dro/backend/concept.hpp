@@ -128,18 +128,14 @@ using element_t =
 
 namespace detail {
 
-/// Sets the first `total` elements of `target`, counted row by row.
 template <class T>
 struct fill_program {
   matrix_view<T> target;
-  index_t total;
   T value;
-  [[nodiscard]] index_t width() const { return (target.cols + piece<T>::size - 1) / piece<T>::size; }
+  [[nodiscard]] index_t width() const { return target.cols; }
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
-    const index_t left = total - row * target.cols;
-    write_row(team, left < target.cols ? left : target.cols, row_view<T>{&target(row, 0), target.col_stride},
-              [&](index_t) { return value; });
+    team.for_each(target.cols, [&](index_t col) { target(row, col) = value; });
   }
 };
 
@@ -169,13 +165,7 @@ void copy(B& b, std::type_identity_t<matrix_view<const T>> source, matrix_view<T
 /// Sets every element of `target` to `value`. Queues one program.
 template <backend B, class T>
 void fill(B& b, matrix_view<T> target, std::type_identity_t<T> value) {
-  const index_t total = target.rows * target.cols;
-  const auto in_one_piece = [](const matrix_view<T>& m) { return m.col_stride == 1 && m.row_stride == m.cols; };
-  if (total > 0 && (in_one_piece(target) || in_one_piece(transposed(target)))) {
-    constexpr index_t together = 1024;  // rows that are worth a block of threads, whatever the shape was
-    target = row_major_view(target.data, (total + together - 1) / together, together);
-  }
-  b.run(total > 0 ? target.rows : 0, detail::fill_program<T>{target, total, value});
+  b.run(target.rows, detail::fill_program<T>{target, value});
 }
 
 /// A new [rows × cols] matrix with every element equal to `value`. Queues one program.
