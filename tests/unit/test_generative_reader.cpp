@@ -206,6 +206,35 @@ TEST_CASE("what a reader cannot do is refused") {
                        "rotary: 87 positions, but a table of 64", dro::shape_error);
 }
 
+TEST_CASE("tokens that the model does not have are refused, where a reader sees them") {
+  host_backend b(1);
+  const auto r = make_reader(b);
+  const auto refusal = [&](const auto& change) {
+    auto questions = small_questions();
+    auto style = small_style();
+    change(questions, style);
+    const retrieval_batch<host_backend> batch(b, questions, style);
+    const auto z = as_draws(b, {{0, 1}, {0, 1}}, 2);
+    std::string text;
+    try {
+      (void)r.log_likelihood(b, batch, z);
+      text = "nothing thrown";
+    } catch (const dro::option_error& e) {
+      text = e.what();
+    }
+    if (text != "nothing thrown") CHECK_THROWS_AS((void)r.answers(b, batch, z), dro::option_error);
+    return text;
+  };
+  CHECK(refusal([](auto& q, auto&) { q[1].answer[0] = 27; }) ==
+        "question 1, answer: token 27, but the model has 14 tokens");
+  CHECK(refusal([](auto& q, auto&) { q[0].documents[1][0] = 14; }) ==
+        "question 0, a document: token 14, but the model has 14 tokens");
+  CHECK(refusal([](auto&, auto& s) { s.end = 25; }) == "prompt_style: end: token 25, but the model has 14 tokens");
+  CHECK(refusal([](auto&, auto& s) { s.answer[0] = 14; }) ==
+        "prompt_style: answer: token 14, but the model has 14 tokens");
+  CHECK(refusal([](auto&, auto& s) { s.select[0] = 14; }) == "nothing thrown");  // a selector's
+}
+
 namespace {
 
 /// log p(y|x) of each question, exactly.

@@ -313,7 +313,64 @@ TEST_CASE("what a selector cannot do is refused") {
   style.identifiers[3] = 14;
   const retrieval_batch<host_backend> unknown(b, small_questions(), style);
   CHECK_THROWS_WITH_AS((void)s.draw(b, unknown, {2, 2}, source),
-                       "generative_selector: identifier 14, but the model has 14 tokens", dro::option_error);
+                       "prompt_style: identifiers: token 14, but the model has 14 tokens", dro::option_error);
+}
+
+TEST_CASE("tokens that the model does not have are refused, where a selector sees them") {
+  host_backend b(1);
+  const auto model = make_selector(b);
+  const dro::random_state random(b, 5);
+  const auto source = random.source(b);
+  const auto refusal = [&](const auto& change) {
+    auto questions = small_questions();
+    auto style = small_style();
+    change(questions, style);
+    const retrieval_batch<host_backend> batch(b, questions, style);
+    try {
+      (void)model.draw(b, batch, {2, 2}, source);
+    } catch (const dro::option_error& e) {
+      return std::string(e.what());
+    }
+    return std::string("nothing thrown");
+  };
+  CHECK(refusal([](auto& q, auto&) { q[1].question[0] = 99; }) == "question 1: token 99, but the model has 14 tokens");
+  CHECK(refusal([](auto& q, auto&) { q[0].documents[1][0] = 14; }) ==
+        "question 0, a document: token 14, but the model has 14 tokens");
+  CHECK(refusal([](auto&, auto& s) { s.select[0] = 14; }) ==
+        "prompt_style: select: token 14, but the model has 14 tokens");
+  CHECK(refusal([](auto&, auto& s) { s.begin = {14}; }) ==
+        "prompt_style: begin: token 14, but the model has 14 tokens");
+  CHECK(refusal([](auto& q, auto& s) {  // a reader's
+          q[0].answer[0] = s.answer[0] = s.end = 14;
+        }) == "nothing thrown");
+}
+
+TEST_CASE("weights that were NaN for a while leave nothing behind") {
+  host_backend b(1);
+  auto s = make_selector(b);
+  const retrieval_batch<host_backend> batch(b, small_questions(), small_style());
+  const dro::random_state random(b, 5);
+  const auto source = random.source(b);
+  const auto before = s.draw(b, batch, {3, 2}, source);
+  std::vector<double> weights;
+  s.for_each_parameter([&](auto& value, auto&) {
+    for (index_t i = 0; i < value.rows; ++i) {
+      for (index_t j = 0; j < value.cols; ++j) {
+        weights.push_back(value(i, j));
+        value(i, j) = test::nan<double>;
+      }
+    }
+  });
+  (void)s.draw(b, batch, {3, 2}, source);
+  std::size_t next = 0;
+  s.for_each_parameter([&](auto& value, auto&) {
+    for (index_t i = 0; i < value.rows; ++i) {
+      for (index_t j = 0; j < value.cols; ++j) value(i, j) = weights[next++];
+    }
+  });
+  const auto after = s.draw(b, batch, {3, 2}, source);
+  CHECK(test::same(after.rankings(), before.rankings()));
+  CHECK(test::same(after.log_proposal(), before.log_proposal()));
 }
 
 TEST_CASE("batches that make no prompts are refused") {
@@ -334,9 +391,14 @@ TEST_CASE("batches that make no prompts are refused") {
   CHECK(refusal([](auto&, auto& s) { s.select.clear(); }) ==
         "prompt_style: `select` has 0 tokens, `answer` 2, and `end` is 9: expected at least one, at least one, and a "
         "token");
+  CHECK(refusal([](auto&, auto& s) { s.identifiers.clear(); }) == "prompt_style: no identifiers");
+  CHECK(refusal([](auto& q, auto& s) {
+          q.clear();
+          s.identifiers.clear();
+        }) == "prompt_style: no identifiers");
   CHECK(refusal([](auto&, auto& s) { s.end = -1; }).find("`end` is -1") != std::string::npos);
   CHECK(refusal([](auto&, auto& s) { s.identifiers[0] = 13; }) == "prompt_style: two identifiers are the same token");
-  CHECK(refusal([](auto&, auto& s) { s.answer[0] = -4; }) == "prompt_style: token -4");
+  CHECK(refusal([](auto&, auto& s) { s.answer[0] = -4; }) == "prompt_style: answer: token -4");
   CHECK(refusal([](auto& q, auto&) { q[1].documents.clear(); }) ==
         "question 1 has 0 documents, expected 1 to 4, the number of identifiers");
   CHECK(refusal([](auto& q, auto&) { q[0].documents.resize(5); }).find("question 0 has 5 documents") == 0);

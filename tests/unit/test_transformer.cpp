@@ -380,6 +380,34 @@ TEST_CASE("a memory is laid out anew for another shape, and keeps what it has fo
   CHECK(memory.length() == 50);
 }
 
+namespace {
+
+/// A host with little memory.
+struct small_host : host_backend {
+  using host_backend::host_backend;
+  template <class T>
+  [[nodiscard]] dro::host_matrix<T> make(index_t rows, index_t cols) const {
+    if (rows * cols > most) throw std::bad_alloc();
+    return host_backend::make<T>(rows, cols);
+  }
+  index_t most = 1 << 20;
+};
+
+}  // namespace
+
+TEST_CASE("a memory that could not be had is asked for again") {
+  small_host b(1);
+  const llama_config config = test::small_llama();
+  transformer_memory<small_host, float> memory(b, config, 2, 5, transformer_use::train);
+  b.most = 16;
+  for (int i = 0; i < 2; ++i) CHECK_THROWS_AS(memory.fit(b, config, 2, 50, transformer_use::train), std::bad_alloc);
+  CHECK(memory.sequences() == 0);
+  b.most = 1 << 20;
+  memory.fit(b, config, 2, 50, transformer_use::train);
+  CHECK(memory.sequences() == 2);
+  CHECK(memory.length() == 50);
+}
+
 TEST_CASE("shapes that do not fit are refused") {
   host_backend b(1);
   const llama_config config = test::small_llama();

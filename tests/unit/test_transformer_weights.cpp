@@ -330,5 +330,14 @@ TEST_CASE("adapters that do not fit a model are refused") {
       dro::option_error);
   CHECK_THROWS_WITH_AS(model.adapt(b, {.layers = {"q_proj", "v_proj", "q_proj"}}, 1),
                        "lora_options: layer \"q_proj\" is named twice", dro::option_error);
+  auto wider = test::small_llama();
+  wider.intermediate_size += 4;
+  auto deeper = test::small_llama();
+  ++deeper.num_hidden_layers;
+  for (const auto& config : {wider, deeper}) {
+    const transformer<host_backend, double> other(b, config);
+    CHECK_THROWS_AS(model.adapt(b, {b, config, other.tensors(), {.layers = {"gate_proj", "q_proj"}}}),
+                    dro::shape_error);
+  }
   CHECK(model.gradient(0).data != nullptr);
 }

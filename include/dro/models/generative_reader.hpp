@@ -188,10 +188,11 @@ class generative_reader {
   }
 
   /// log p(y|x,d_z) of each draw, [draws × 1], nats. Places of a ranking that are no_document are left out of the
-  /// prompt. Throws shape_error, option_error if prompt and answer are longer than the model takes. Reads the rankings
-  /// back unless told to read each draw.
+  /// prompt. Throws shape_error, option_error for tokens that the model does not have and if prompt and answer are
+  /// longer than it takes. Reads the rankings back unless told to read each draw.
   [[nodiscard]] matrix_t<B, T> log_likelihood(B& b, const retrieval_batch<B>& queries, const draws<B, T>& z) const {
     auto out = b.template make<T>(z.groups().total(), 1);
+    queries.require_reader_tokens(model_.config().vocab_size);
     const reading r(b, queries, z, options_, b.view(queries.answers()).cols);
     if (r.items == 0) return out;
     memory_.fit(b, model_.config(), r.at_once, r.length, transformer_use::score);
@@ -208,6 +209,7 @@ class generative_reader {
                            const matrix_t<B, T>& coefficients) {
     const grouped_view<const T> by_draw(std::as_const(b).view(coefficients), z.groups(),
                                         "generative_reader: coefficients");
+    queries.require_reader_tokens(model_.config().vocab_size);
     const reading r(b, queries, z, options_, b.view(queries.answers()).cols);
     if (r.items == 0) return;
     memory_.fit(b, model_.config(), r.at_once, r.length, transformer_use::train);
@@ -227,6 +229,7 @@ class generative_reader {
   [[nodiscard]] std::vector<std::vector<continuation<T>>> answers(B& b, const retrieval_batch<B>& queries,
                                                                   const draws<B, T>& z,
                                                                   const search_options& options = {}) const {
+    queries.require_reader_tokens(model_.config().vocab_size);
     const reading r(b, queries, z, options_, 1);
     std::vector<std::vector<continuation<T>>> of_item;
     for (index_t first = 0; first < r.items; first += r.at_once) {

@@ -326,12 +326,7 @@ class generative_selector {
           samples_(samples),
           precision_(model.precision()),
           table_(b.template make<T>(queries.most_documents(), model.config().hidden_size)) {
-      const std::vector<token_t>& tokens = queries.style().identifiers;
-      const token_t largest = *std::max_element(tokens.begin(), tokens.end());
-      if (largest >= model.config().vocab_size) {
-        throw option_error("generative_selector: identifier " + std::to_string(largest) + ", but the model has " +
-                           std::to_string(model.config().vocab_size) + " tokens");
-      }
+      queries.require_selector_tokens(model.config().vocab_size);
       linear_rows<B, T>(b, model.output(), identifiers(b), b.view(table_));
     }
 

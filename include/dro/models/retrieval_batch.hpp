@@ -50,7 +50,7 @@ class retrieval_batch {
  public:
   /// Copies `questions` to the backend. Throws option_error, naming the question, for a style without the tokens it
   /// needs, a question without documents or with more of them than there are identifiers, an empty answer, and tokens
-  /// below 0.
+  /// below 0. That tokens are in a model's vocabulary is looked at by the models.
   retrieval_batch(B& b, const std::vector<tokenised_question>& questions, const prompt_style& style)
       : size_(questions.size()), style_(style) {
     require(questions);
@@ -134,26 +134,54 @@ class retrieval_batch {
   [[nodiscard]] const matrix_t<B, token_t>& identifiers() const { return identifiers_; }
   [[nodiscard]] const matrix_t<B, token_t>& marker() const { return marker_; }
 
+  /// Throw option_error, naming the question, unless the tokens that a selector or a reader gets to see are below
+  /// `vocabulary`.
+  void require_selector_tokens(index_t vocabulary) const { require_below(selector_tokens_, vocabulary); }
+  void require_reader_tokens(index_t vocabulary) const { require_below(reader_tokens_, vocabulary); }
+
  private:
-  void require(const std::vector<tokenised_question>& questions) const {
+  /// The largest of some tokens, and where it stands.
+  struct largest_token {
+    token_t token = no_token;
+    std::string where;
+  };
+
+  static void require_below(const largest_token& largest, index_t vocabulary) {
+    if (largest.token < vocabulary) return;
+    throw option_error(largest.where + ": token " + std::to_string(largest.token) + ", but the model has " +
+                       std::to_string(vocabulary) + " tokens");
+  }
+
+  void require(const std::vector<tokenised_question>& questions) {
     if (style_.select.empty() || style_.answer.empty() || style_.end < 0) {
       throw option_error("prompt_style: `select` has " + std::to_string(style_.select.size()) + " tokens, `answer` " +
                          std::to_string(style_.answer.size()) + ", and `end` is " + std::to_string(style_.end) +
                          ": expected at least one, at least one, and a token");
     }
+    if (style_.identifiers.empty()) throw option_error("prompt_style: no identifiers");
     std::vector<token_t> sorted = style_.identifiers;
     std::sort(sorted.begin(), sorted.end());
     if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
       throw option_error("prompt_style: two identifiers are the same token");
     }
-    const auto require_tokens = [](const std::vector<token_t>& tokens, const std::string& where) {
+    const auto see = [](largest_token& largest, token_t token, const std::string& where) {
+      if (token > largest.token) largest = {token, where};
+    };
+    constexpr bool by_selector = true;
+    constexpr bool by_reader = true;
+    const auto require_tokens = [&](const std::vector<token_t>& tokens, const std::string& where, bool selector,
+                                    bool reader) {
       for (const token_t token : tokens) {
         if (token < 0) throw option_error(where + ": token " + std::to_string(token));
+        if (selector) see(selector_tokens_, token, where);
+        if (reader) see(reader_tokens_, token, where);
       }
     };
-    for (const auto* part : {&style_.begin, &style_.identifiers, &style_.select, &style_.answer}) {
-      require_tokens(*part, "prompt_style");
-    }
+    require_tokens(style_.begin, "prompt_style: begin", by_selector, by_reader);
+    require_tokens(style_.identifiers, "prompt_style: identifiers", by_selector, !by_reader);
+    require_tokens(style_.select, "prompt_style: select", by_selector, !by_reader);
+    require_tokens(style_.answer, "prompt_style: answer", !by_selector, by_reader);
+    see(reader_tokens_, style_.end, "prompt_style: end");
     for (std::size_t q = 0; q < questions.size(); ++q) {
       const std::string where = "question " + std::to_string(q);
       const tokenised_question& x = questions[q];
@@ -162,14 +190,15 @@ class retrieval_batch {
                            std::to_string(style_.identifiers.size()) + ", the number of identifiers");
       }
       if (x.answer.empty()) throw option_error(where + " has an empty answer");
-      require_tokens(x.question, where);
-      require_tokens(x.answer, where + ", answer");
-      for (const auto& d : x.documents) require_tokens(d, where + ", a document");
+      require_tokens(x.question, where, by_selector, by_reader);
+      require_tokens(x.answer, where + ", answer", !by_selector, by_reader);
+      for (const auto& d : x.documents) require_tokens(d, where + ", a document", by_selector, by_reader);
     }
   }
 
   std::size_t size_;
   prompt_style style_;
+  largest_token selector_tokens_, reader_tokens_;
   index_t most_documents_ = 1;
   index_t prompt_length_ = 0;
   matrix_t<B, token_t> prompts_, heads_, texts_, answers_, identifiers_, marker_;

@@ -99,6 +99,23 @@ class lora_adapters {
   [[nodiscard]] const std::vector<llama_tensor>& tensors() const { return tensors_; }
   [[nodiscard]] const std::vector<parameter_view<T>>& parameters() const { return parameters_; }
 
+  /// Throws shape_error, naming the tensor, unless the adapters were made for these tensors of a model. None fit any.
+  void require_base(const std::vector<llama_tensor>& base) const {
+    if (of_base_.empty()) return;
+    if (of_base_.size() != base.size()) {
+      throw shape_error("lora_adapters: for a model of " + std::to_string(of_base_.size()) + " tensors, but it has " +
+                        std::to_string(base.size()));
+    }
+    for (std::size_t k = 0; k < base.size(); ++k) {
+      if (of_base_[k] == none) continue;
+      const index_t rows = tensors_[of_base_[k] + 1].rows();
+      const index_t cols = tensors_[of_base_[k]].cols();
+      if (rows == base[k].rows() && cols == base[k].cols()) continue;
+      throw shape_error("lora_adapters: for a \"" + base[k].name + "\" of " + dro::detail::shape_text(rows, cols) +
+                        ", but it is " + dro::detail::shape_text(base[k].rows(), base[k].cols()));
+    }
+  }
+
   /// The linear layer whose weight is tensor `k` of the model, with its adapter if it has one.
   [[nodiscard]] linear_layer<T> apply_to(std::size_t k, const parameter_view<T>& weight) const {
     if (of_base_.empty() || of_base_[k] == none) return {weight};

@@ -99,16 +99,22 @@ class transformer_memory {
     fit(b, config, sequences, length, use);
   }
 
-  /// Lays it out for `sequences` of `length` rows; what is in it is lost, unless it is laid out so already. Throws
-  /// option_error as check(config) does, shape_error for sizes below 1. To decode, it queues a program for the keys and
-  /// one for the values of each layer.
+  /// Lays it out for `sequences` of `length` rows; what is in it is lost, unless it is laid out so already and not to
+  /// decode. Throws option_error as check(config) does, shape_error for sizes below 1. To decode, it queues a program
+  /// for the keys and one for the values of each layer.
   void fit(B& b, const llama_config& config, index_t sequences, index_t length, transformer_use use) {
-    if (sequences == sequences_ && length == length_ && use == use_) return;
-    size_ = 0;
-    layers_.clear();
-    memory_.grow(b, plan(config, sequences, length, use));
+    if (sequences != sequences_ || length != length_ || use != use_) {
+      sequences_ = 0;  // no layout, should there not be enough memory
+      size_ = 0;
+      layers_.clear();
+      memory_.grow(b, plan(config, sequences, length, use));
+      sequences_ = sequences;
+      length_ = length;
+      use_ = use;
+    }
     if (use != transformer_use::decode) return;
-    for (const layer_slots& layer : layers_) {  // rows that no pass has written yet count 0 times: no NaN there
+    // Rows that no pass has written yet count 0 times: no NaN there, not even from weights that were NaN for a while.
+    for (const layer_slots& layer : layers_) {
       fill(b, at(layer.k), T(0));
       fill(b, at(layer.v), T(0));
     }
@@ -142,9 +148,6 @@ class transformer_memory {
       throw shape_error("transformer_memory: " + std::to_string(sequences) + " sequences of " + std::to_string(length) +
                         " rows, expected at least one of each");
     }
-    sequences_ = sequences;
-    length_ = length;
-    use_ = use;
     const index_t n = sequences * length;
     const index_t d = config.hidden_size;
     const index_t f = config.intermediate_size;
@@ -298,8 +301,9 @@ class transformer {
     }
     adapt(b, std::move(adapters));
   }
-  /// The same with adapters that were made for a model of this configuration.
+  /// The same with adapters that were made for a model of this configuration. Throws shape_error for others.
   void adapt(B& b, lora_adapters<B, T> adapters) {
+    adapters.require_base(tensors_);
     adapters_ = std::move(adapters);
     if (adapters_.options().freeze_base) {
       for (auto& p : parameters_) p.gradient = {};
