@@ -263,6 +263,10 @@ class trainer {
     const matrix all_scores = selector_.scores(backend_, x);
     const dro::random_source source = run_.random.source(backend_);
     const draws z = dro::draw_plackett_luce(backend_, all_scores, source, {1, draw_.select});
+    matrix perturbed(count, all_scores.cols());
+    dro::plackett_luce_conditional_noise(backend_, all_scores, backend_.view(z.rankings()), z.groups(),
+                                         dro::substream(source, 0), backend_.view(perturbed));
+    run_.random.advance(backend_);
     matrix likelihood(count, 1);
     matrix gain(count, all_scores.cols());
     const auto read = [&](dro::index_t q, const std::vector<dro::document_t>& list,
@@ -288,9 +292,8 @@ class trainer {
       }
     });
     matrix d_scores(count, all_scores.cols());
-    dro::straight_through_gradient(backend_, backend_.view(all_scores), backend_.view(z.rankings()),
-                                   backend_.view(std::as_const(gain)), source.key(), backend_.view(d_scores));
-    run_.random.advance(backend_);  // only now: the gradient goes through the noise that drew
+    dro::straight_through_gradient(backend_, backend_.view(std::as_const(perturbed)), backend_.view(z.rankings()),
+                                   backend_.view(std::as_const(gain)), backend_.view(d_scores));
     // The utility is E[p(y|x,d_z)], so the reader's coefficient is the likelihood itself.
     for (dro::index_t q = 0; q < count; ++q) likelihood(q, 0) /= static_cast<double>(count);
     reader_.accumulate_gradient(backend_, x, z, likelihood);

@@ -19,6 +19,13 @@
 #define DRO_HOST_DEVICE
 #endif
 
+#if defined(__CUDA_ARCH__)
+/// Before a loop whose index picks from what is to lie in a GPU's registers: those cannot be indexed.
+#define DRO_UNROLL _Pragma("unroll")
+#else
+#define DRO_UNROLL
+#endif
+
 namespace dro {
 
 /// Sizes, row and column numbers, strides (in elements).

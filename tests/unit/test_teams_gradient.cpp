@@ -156,7 +156,10 @@ TEST_CASE("gradients that ignore how documents go together") {
                          {.target_temperature = 0.5, .temperature = 2});
     out.add(b, "REPLUG", d_scores);
     const auto gain = write(b, test::random_matrix<double>(r.groups.total(), documents, -1, 1, 71));
-    dro::straight_through_gradient(b, view(r.scores), r.z(b), view(gain), dro::random_key{3, 4}, b.view(d_scores), 0.8);
+    const dro::random_state random(b, 12);
+    auto perturbed = b.template make<double>(r.groups.total(), documents);
+    dro::plackett_luce_conditional_noise(b, r.scores, r.z(b), r.groups, random.source(b), b.view(perturbed));
+    dro::straight_through_gradient(b, view(perturbed), r.z(b), view(gain), b.view(d_scores), 0.8);
     out.add(b, "straight through", d_scores);
   });
 }

@@ -16,9 +16,6 @@
 #include <dro/config.hpp>
 #include <dro/error.hpp>
 #include <dro/math/exp.hpp>
-#include <dro/random/key.hpp>
-#include <dro/random/noise_source.hpp>
-#include <dro/random/random_state.hpp>
 
 namespace dro {
 
@@ -92,39 +89,39 @@ struct replug_program {
 
 template <class T>
 struct straight_through_program {
-  matrix_view<const T> scores, gain;
+  matrix_view<const T> perturbed;
   matrix_view<const document_t> rankings;
+  matrix_view<const T> gain;
   matrix_view<T> d_scores;  // added to
-  random_key key;
   index_t samples;
   T temperature, scale;
 
-  // Perturbed scores [n], softmax [n].
-  std::size_t scratch_bytes() const { return 2 * static_cast<std::size_t>(scores.cols) * sizeof(T); }
+  // Perturbed scores of what is left over τ [n], softmax [n].
+  std::size_t scratch_bytes() const { return 2 * static_cast<std::size_t>(d_scores.cols) * sizeof(T); }
 
-  [[nodiscard]] index_t width() const { return scores.cols; }
+  [[nodiscard]] index_t width() const { return d_scores.cols; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
-    const index_t n = scores.cols;
-    T* perturbed = team.template scratch<T>();
-    T* soft = perturbed + n;
-    for (index_t sample = 0; sample < samples; ++sample) {
-      const index_t draw = q * samples + sample;
-      const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(sample)};
-      team.for_each(n, [&](index_t j) {
-        perturbed[j] = (scores(q, j) + source.template gumbel<T>(static_cast<std::uint32_t>(j))) / temperature;
-      });
+    constexpr T impossible = -std::numeric_limits<T>::infinity();
+    const index_t n = d_scores.cols;
+    T* left = team.template scratch<T>();
+    T* soft = left + n;
+    for (index_t draw = q * samples; draw < (q + 1) * samples; ++draw) {
+      team.for_each(n, [&](index_t j) { left[j] = perturbed(draw, j) / temperature; });
       team.barrier();
       for (index_t t = 0; t < rankings.cols; ++t) {
         softmax_row<T>(
-            team, n, [&](index_t j) { return perturbed[j]; }, [&](index_t j, T p) { soft[j] = p; });
+            team, n, [&](index_t j) { return left[j]; }, [&](index_t j, T p) { soft[j] = p; });
         team.barrier();
-        const T mean = team.template sum<T>(n, [&](index_t j) { return soft[j] * gain(draw, j); });
-        team.for_each(n, [&](index_t j) { d_scores(q, j) += scale / temperature * soft[j] * (gain(draw, j) - mean); });
+        const T mean =
+            team.template sum<T>(n, [&](index_t j) { return left[j] != impossible ? soft[j] * gain(draw, j) : T(0); });
+        team.for_each(n, [&](index_t j) {
+          if (left[j] != impossible) d_scores(q, j) += scale / temperature * soft[j] * (gain(draw, j) - mean);
+        });
         team.barrier();
         const document_t pick = rankings(draw, t);
-        if (team.rank() == 0 && pick >= 0 && pick < n) perturbed[pick] = -std::numeric_limits<T>::infinity();
+        if (team.rank() == 0 && pick >= 0 && pick < n) left[pick] = impossible;
         team.barrier();
       }
     }
@@ -169,26 +166,34 @@ void replug_gradient(B& b, matrix_view<const T> scores, matrix_view<const T> log
                                   static_cast<T>(options.temperature), T(1) / static_cast<T>(scores.rows)});
 }
 
-/// Straight-through gradient of Stochastic RAG (Zamani & Bendersky 2024): the forward pass takes the Gumbel-top-K
-/// `rankings` [draws × K] that draw_plackett_luce made with `key`; the backward pass pretends that the choice was the
-/// sum of K successive softmaxes of (s + Gumbel noise)/τ, each without the documents already taken. `gain` [draws ×
-/// documents] is ∂ utility / ∂ (document j is read): for a generator that cannot be differentiated by its documents,
-/// the utility with document j less the utility without it. Adds to `d_scores` [queries × documents], divided by the
-/// number of draws. Throws option_error unless τ > 0, shape_error. One program: O(K n) exp a draw.
+/// Straight-through gradient of Stochastic RAG (Zamani & Bendersky 2024): the forward pass takes the K largest of
+/// s + Gumbel noise; the backward pass pretends that the choice was the sum of K successive softmaxes of (s + noise)/τ,
+/// the noise held fixed, each softmax without the documents already taken:
+///
+///     ∂/∂s_j of Σ_t Σ_i p_i gain_i = Σ_t p_j (gain_j − Σ_i p_i gain_i) / τ,   p = softmax over what is left at pick t.
+///
+/// `perturbed` [draws × documents] is s + noise, whose K largest in descending order are `rankings` [draws × K].
+/// draw_plackett_luce makes no such noise: plackett_luce_conditional_noise draws it given the rankings, from a stream
+/// of its own (see substream), and both together are distributed as by Gumbel-top-K. `gain` [draws × documents] is
+/// ∂ utility / ∂ (document j is read): for a generator that cannot be differentiated by its documents, the utility with
+/// document j less the utility without it. The draws of a query, equally many of each, are in consecutive rows.
+///
+/// Adds to `d_scores` [queries × documents], divided by the number of draws. A document whose perturbed score is −inf,
+/// being impossible, takes no part whatever its gain, nor does a draw of which all are, being no ranking. Throws
+/// option_error unless τ > 0, shape_error. One program: O(K n) exp a draw, beside the noise.
 template <backend B, class T>
-void straight_through_gradient(B& b, matrix_view<const T> scores, matrix_view<const document_t> rankings,
-                               matrix_view<const T> gain, const random_key& key, matrix_view<T> d_scores,
-                               double temperature = 1.0) {
+void straight_through_gradient(B& b, matrix_view<const T> perturbed, matrix_view<const document_t> rankings,
+                               matrix_view<const T> gain, matrix_view<T> d_scores, double temperature = 1.0) {
   if (!(temperature > 0)) {
     throw option_error("straight_through_gradient: temperature is " + std::to_string(temperature) +
                        ", expected more than 0");
   }
-  const index_t samples = scores.rows == 0 ? 0 : rankings.rows / scores.rows;
-  require_shape(rankings, scores.rows * samples, rankings.cols, "straight_through_gradient: rankings");
-  require_shape(gain, rankings.rows, scores.cols, "straight_through_gradient: gain");
-  require_shape(d_scores, scores.rows, scores.cols, "straight_through_gradient: d_scores");
-  b.run(scores.rows,
-        detail::straight_through_program<T>{scores, gain, rankings, d_scores, key, samples, static_cast<T>(temperature),
+  const index_t samples = d_scores.rows == 0 ? 0 : rankings.rows / d_scores.rows;
+  require_shape(rankings, d_scores.rows * samples, rankings.cols, "straight_through_gradient: rankings");
+  require_shape(perturbed, rankings.rows, d_scores.cols, "straight_through_gradient: perturbed");
+  require_shape(gain, rankings.rows, d_scores.cols, "straight_through_gradient: gain");
+  b.run(d_scores.rows,
+        detail::straight_through_program<T>{perturbed, rankings, gain, d_scores, samples, static_cast<T>(temperature),
                                             T(1) / static_cast<T>(rankings.rows)});
 }
 

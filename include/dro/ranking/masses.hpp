@@ -19,7 +19,7 @@
 #include <dro/math/lanes.hpp>
 #include <dro/math/log.hpp>
 #include <dro/math/log_sum_exp.hpp>
-#include <dro/ranking/gumbel_top_k.hpp>
+#include <dro/ranking/constants.hpp>
 
 namespace dro::detail {
 
@@ -126,27 +126,20 @@ struct relative_masses {
   const T* mass;  // [n, then zeros up to a multiple of 4] exp(s_j − largest)
   T largest;      // 0 where there is none
 
-  /// Computes the masses into `memory` [n rounded up to a multiple of 4]. Calls also(j, s_j − largest) for each
-  /// document, behind it. n exp.
-  template <class Team, class F>
+  /// Computes the masses into `memory` [n rounded up to a multiple of 4]. n exp.
+  template <class Team>
   DRO_HOST_DEVICE relative_masses(Team& team, const matrix_view<const T>& s, const matrix_view<const document_t>& z,
-                                  index_t q, T* memory, F&& also)
+                                  index_t q, T* memory)
       : scores(s), rankings(z), query(q), mass(memory) {
     const index_t n = scores.cols;
     largest = team.max(n, minus_infinity<T>, [&](index_t j) { return memory[j] = scores(query, j); });
     if (!(largest > minus_infinity<T>)) largest = T(0);
     team.barrier();
     const T shift = largest;
-    team.for_each(n, [&](index_t j) { also(j, memory[j] - shift); });  // apart: the loop of exp is then vector code
-    team.barrier();
     team.for_each(n, [memory, shift](index_t j) { memory[j] = math::exp(memory[j] - shift); });
     team.for_each(padded(n) - n, [&](index_t j) { memory[n + j] = T(0); });
     team.barrier();
   }
-  template <class Team>
-  DRO_HOST_DEVICE relative_masses(Team& team, const matrix_view<const T>& s, const matrix_view<const document_t>& z,
-                                  index_t q, T* memory)
-      : relative_masses(team, s, z, q, memory, [](index_t, T) {}) {}
 
   DRO_HOST_DEVICE index_t documents() const { return scores.cols; }
   DRO_HOST_DEVICE index_t select() const { return rankings.cols; }
@@ -172,19 +165,8 @@ class picks_of_matrix {
   index_t stride_;
 };
 
-/// The picks of draws that are just made, side by side: pick t of every lane `stride` further on than pick t − 1.
-template <index_t Lanes>
-struct picks_side_by_side {
-  math::lanes<document_t, Lanes>* pick;
-  index_t stride;
-
-  DRO_HOST_DEVICE document_t& operator()(index_t l, index_t t) const { return pick[t * stride][l]; }
-  DRO_HOST_DEVICE document_t first_look(index_t l, index_t t) const { return (*this)(l, t); }
-  static constexpr bool are_documents = true;  // all in range
-};
-
-/// Those in a matrix, copied to `copy` when they are first looked at: pick t of every lane `stride` further on than
-/// pick t − 1. What does not exist stands there as document 0.
+/// The same, copied to `copy` when they are first looked at: pick t of every lane `stride` further on than pick t − 1.
+/// What does not exist stands there as document 0.
 template <index_t Lanes>
 struct copied_picks {
   picks_of_matrix<Lanes> given;

@@ -24,8 +24,8 @@
 #include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/draws.hpp>
-#include <dro/ranking/gumbel_top_k.hpp>
 #include <dro/ranking/masses.hpp>
+#include <dro/ranking/plackett_luce_draw.hpp>
 #include <dro/ranking/plackett_luce_gradient.hpp>
 #include <dro/ranking/sampling.hpp>
 #include <dro/ranking/truncated_plackett_luce.hpp>
@@ -33,101 +33,6 @@
 namespace dro {
 
 namespace detail {
-
-/// Draws of a query that a row of a program makes: some, since they share the masses, but few enough for a GPU to have
-/// rows for all its threads. A multiple of what the vector registers of a host take at once.
-inline constexpr index_t draws_of_row = 16;
-
-/// Draws rankings and scores them, `draws_of_row` of a query in each row. `Slots`: keys that are kept at once, see
-/// estimated_top_k; `Joint`: whether samples may share noise.
-template <class T, index_t Slots, bool Joint>
-struct plackett_luce_draw_program {
-  matrix_view<const T> scores;  // [queries × n]
-  matrix_view<document_t> rankings;
-  matrix_view<T> log_prob;
-  index_t samples;
-  random_source random;
-  joint_noise noise;
-
-  [[nodiscard]] DRO_HOST_DEVICE index_t rows_of_query() const { return (samples + draws_of_row - 1) / draws_of_row; }
-  /// Rows of the program.
-  [[nodiscard]] index_t rows() const { return scores.rows * rows_of_query(); }
-
-  // Masses or exact keys, and relative scores, random words or membership flags [n rounded up to a multiple of 4 each];
-  // picks [K × draws_of_row].
-  std::size_t scratch_bytes() const {
-    return before_picks() + static_cast<std::size_t>(rankings.cols * draws_of_row) * sizeof(document_t);
-  }
-  static constexpr bool lives_in_scratch = true;
-  static constexpr std::size_t scratch_word = sizeof(T);
-  [[nodiscard]] index_t width() const { return samples < draws_of_row ? samples : draws_of_row; }
-
-  template <class Team>
-  DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
-    constexpr index_t together = draws_together<Team>;
-    constexpr index_t tiles = draws_of_row / together;
-    const index_t rows = rows_of_query();
-    const index_t query = rows == 1 ? row : row / rows;  // divisions are dear on a GPU
-    const index_t begin = (row - query * rows) * draws_of_row;
-    const index_t count = samples - begin < draws_of_row ? samples - begin : draws_of_row;
-    const index_t first = query * samples + begin;
-    const index_t n = scores.cols;
-    T* const mass = team.template scratch<T>();
-    const std::size_t behind = static_cast<std::size_t>(padded(n)) * sizeof(T);
-    auto* const relative = team.template scratch<float>(behind);
-    auto* const picks = team.template scratch<math::lanes<document_t, together>>(before_picks());
-    const auto source = [&](index_t i) {
-      return noise_source{random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(begin + i),
-                          noise};
-    };
-
-    // Keys near 0 are the more exact ones. The largest are about the log of all mass, which lies between the largest
-    // score, where one document has nearly all, and log n above it, where all have the same: the middle.
-    const T above = T(-0.5) * static_cast<T>(noise::detail::negative_log_of_any(static_cast<float>(n)));
-    relative_masses<T> masses(team, scores, rankings, query, mass,
-                              [&](index_t j, T score) { relative[j] = relative_score(score, above); });
-    team.for_each(padded(n) - n, [&](index_t j) { relative[n + j] = estimated_keys::none; });
-    team.barrier();
-    const T shift = masses.largest + above;
-    const estimated_keys estimates(n, shift);
-    constexpr document_t uncertain = no_document - 1;
-    bool left_over = false;
-    team.for_each((count + together - 1) / together, [&](index_t tile) {
-      const picks_side_by_side<together> drawn{picks + tile, tiles};
-      const auto write = [&](index_t l, index_t t, document_t j) { drawn(l, t) = j; };
-      math::lanes<bool, together> certain = {};
-      if (n <= estimated_keys::most_documents) {
-        estimated_top_k<Slots, Joint>(relative, n, estimates, source(tile * together), rankings.cols, certain, write);
-      } else {
-        for (index_t k = 0; k < together * rankings.cols; ++k) write(k % together, k / together, 0);
-      }
-      const auto value = log_probs(drawn_tile<T, together, picks_side_by_side<together>>(masses, drawn));
-      for (index_t l = 0; l < together; ++l) {
-        if (tile * together + l >= count) break;
-        const index_t draw = first + tile * together + l;
-        for (index_t t = 0; t < rankings.cols; ++t) rankings(draw, t) = drawn(l, t);
-        log_prob(draw, 0) = value[l];
-        if (!certain[l]) rankings(draw, 0) = uncertain;
-        left_over = left_over || !certain[l] || value[l] == undecided<T>;
-      }
-    });
-    if (!team.any(left_over)) return;
-    team.barrier();
-    // The exact keys and their words take the place of masses and relative scores, which are not needed meanwhile.
-    for (index_t i = 0; i < count; ++i) {
-      if (rankings(first + i, 0) != uncertain) continue;
-      exact_top_k(team, scores, query, source(i), rankings, first + i, mass,
-                  team.template scratch<std::uint32_t>(behind));
-    }
-    masses = relative_masses<T>(team, scores, rankings, query, mass);
-    write_log_probs(team, masses, first, count, log_prob, team.template scratch<document_t>(behind));
-  }
-
- private:
-  [[nodiscard]] DRO_HOST_DEVICE std::size_t before_picks() const {
-    return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(float));
-  }
-};
 
 template <class T>
 struct plackett_luce_log_prob_program {
@@ -176,11 +81,8 @@ template <backend B, viewable<B> M>
   auto rankings = b.template make<document_t>(groups.total(), options.select);
   auto log_prob = b.template make<T>(groups.total(), 1);
   if (!how.truncates()) {
-    detail::with_slots(options.select, how.noise, [&](auto slots, auto joint) {
-      const detail::plackett_luce_draw_program<T, decltype(slots)::value, decltype(joint)::value> program{
-          s, b.view(rankings), b.view(log_prob), options.samples, random, how.noise};
-      b.run(program.rows(), program);
-    });
+    detail::run_plackett_luce_draws(
+        b, detail::plackett_luce_draws<T>{s, b.view(rankings), b.view(log_prob), options.samples, random, how.noise});
     return draws<B, T>(b, std::move(rankings), std::move(log_prob), groups, how.traits());
   }
   auto log_kept = b.template make<T>(groups.total(), 1);

@@ -14,7 +14,7 @@
 #include <dro/math/exp.hpp>
 #include <dro/math/lanes.hpp>
 #include <dro/math/log_sum_exp.hpp>
-#include <dro/ranking/gumbel_top_k.hpp>
+#include <dro/ranking/constants.hpp>
 #include <dro/ranking/masses.hpp>
 
 namespace dro::detail {

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef DRO_RANKING_PLACKETT_LUCE_DRAW_HPP
+#define DRO_RANKING_PLACKETT_LUCE_DRAW_HPP
+
+/// \file
+/// The row program behind draw_plackett_luce.
+///
+/// A pick is the document at a uniform place in the integer mass that is left (inversion.hpp). By definition the masses
+/// are relative to the largest one of the query and summed in 32 bits, as long as least_left of that is left; then in
+/// 64 bits; then, for each pick anew, relative to the largest one that is left. The first program goes as far as 32
+/// bits do, which is all the way unless a few documents have nearly all the mass; the second one does what remains.
+/// Both take word t of a sample's noise for pick t.
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include <dro/backend/matrix_view.hpp>
+#include <dro/config.hpp>
+#include <dro/math/lanes.hpp>
+#include <dro/random/integer_mass.hpp>
+#include <dro/random/joint_noise.hpp>
+#include <dro/random/noise_source.hpp>
+#include <dro/random/random_state.hpp>
+#include <dro/ranking/constants.hpp>
+#include <dro/ranking/inversion.hpp>
+#include <dro/ranking/masses.hpp>
+
+namespace dro::detail {
+
+/// Integer masses of one query's documents, relative to the largest of those for which is_left(j): their running sums
+/// into `ends` [mass_sums::size]. Calls with(j, mass) for each. 0 where the score is −inf or NaN. O(n), with the team.
+template <class T, class Team, class F, class G>
+DRO_HOST_DEVICE mass_sums<std::uint64_t> sum_masses(Team& team, const matrix_view<const T>& scores, index_t query,
+                                                    std::uint64_t* ends, F&& is_left, G&& with) {
+  const index_t n = scores.cols;
+  const T largest =
+      team.max(n, minus_infinity<T>, [&](index_t j) { return is_left(j) ? scores(query, j) : minus_infinity<T>; });
+  const int bits = noise::mass_bits(n);
+  team.for_each(n, [&](index_t j) {
+    const T score = scores(query, j);
+    const bool is_some = score > minus_infinity<T> && is_left(j);
+    ends[j] = is_some ? noise::integer_mass(score == largest ? T(0) : largest - score, bits) : 0;
+    with(j, ends[j]);
+  });
+  using sums = mass_sums<std::uint64_t>;
+  team.for_each(sums::size(n) - n, [&](index_t j) { ends[n + j] = sums::beyond; });
+  team.barrier();
+  // A scan of what threads add up, so that the team works together once and not for every few documents.
+  const auto threads = static_cast<std::uint32_t>(team.size());
+  const auto chunk = static_cast<index_t>((static_cast<std::uint32_t>(n) + threads - 1) / threads);
+  const auto chunk_end = [&](index_t thread) { return (thread + 1) * chunk < n ? (thread + 1) * chunk : n; };
+  team.template inclusive_scan<std::uint64_t>(
+      team.size(),
+      [&](index_t thread) {
+        std::uint64_t sum = 0;
+        for (index_t j = thread * chunk; j < chunk_end(thread); ++j) sum += ends[j];
+        return sum;
+      },
+      [&](index_t thread, std::uint64_t sum) {
+        for (index_t j = chunk_end(thread); j-- > thread * chunk;) {
+          const std::uint64_t own = ends[j];
+          ends[j] = sum;
+          sum -= own;
+        }
+      });
+  team.barrier();
+  return {ends, n};
+}
+
+/// Draws to make. A row is `draws_of_row` draws of a query: some, since they share the masses,
+/// but few enough for a GPU to have rows for all its threads.
+template <class T>
+struct plackett_luce_draws {
+  /// A multiple of what the vector registers of a host take at once.
+  static constexpr index_t draws_of_row = 16;
+
+  matrix_view<const T> scores;  // [queries × n]
+  matrix_view<document_t> rankings;
+  matrix_view<T> log_prob;
+  index_t samples;
+  random_source random;
+  joint_noise noise;
+
+  [[nodiscard]] DRO_HOST_DEVICE index_t rows_of_query() const { return (samples + draws_of_row - 1) / draws_of_row; }
+  /// Rows of the program.
+  [[nodiscard]] index_t rows() const { return scores.rows * rows_of_query(); }
+  [[nodiscard]] index_t width() const { return samples < draws_of_row ? samples : draws_of_row; }
+
+  /// The draws of one row.
+  struct range {
+    index_t query;
+    index_t sample;  // the first one's number among those of the query
+    index_t draw;    // its row in the rankings
+    index_t count;
+  };
+  [[nodiscard]] DRO_HOST_DEVICE range range_of(index_t row) const {
+    const index_t rows = rows_of_query();
+    const index_t query = rows == 1 ? row : row / rows;  // divisions are dear on a GPU
+    const index_t sample = (row - query * rows) * draws_of_row;
+    const index_t rest = samples - sample;
+    return {query, sample, query * samples + sample, rest < draws_of_row ? rest : draws_of_row};
+  }
+  [[nodiscard]] DRO_HOST_DEVICE noise_source source(index_t query, index_t sample) const {
+    return {random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample), noise};
+  }
+
+  using wide = std::uint64_t;
+  using narrow = std::uint32_t;
+  static DRO_HOST_DEVICE constexpr std::size_t sums_of(index_t documents) {
+    return static_cast<std::size_t>(mass_sums<wide>::size(documents));
+  }
+};
+
+/// Picks and scores those of a row's draws whose log_prob is `undecided`; no_document stands for each pick they lack.
+template <class T>
+struct undecided_draws : plackett_luce_draws<T> {
+  using base = plackett_luce_draws<T>;
+  using typename base::wide;
+
+  // Running sums of integer masses, or masses [mass_sums::size]; what picks took [K × draws_of_row], or membership
+  // flags [n].
+  std::size_t scratch_bytes() const {
+    const auto taken = static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<wide>);
+    const std::size_t flags = static_cast<std::size_t>(this->scores.cols) * sizeof(document_t);
+    return behind_sums() + (taken > flags ? taken : flags);
+  }
+
+  template <class Team>
+  DRO_HOST_DEVICE void decide(Team& team, index_t row) const {
+    const auto draws = this->range_of(row);
+    bool incomplete = false;
+    const auto lacks_pick = [&](index_t i) {
+      return this->rankings(draws.draw + i, this->rankings.cols - 1) == no_document;
+    };
+    auto* const ends = team.template scratch<wide>();
+    const auto sums = sum_masses<T>(
+        team, this->scores, draws.query, ends, [](index_t) { return true; }, [](index_t, wide) {});
+    auto* const taken = team.template scratch<math::lanes<taken_mass<wide>, 1>>(behind_sums());
+    team.for_each(draws.count, [&](index_t i) {
+      if (!lacks_pick(i)) return;
+      draw_one(sums, this->source(draws.query, draws.sample + i), draws.draw + i,
+               taken_in_memory<wide, 1>{taken + i, base::draws_of_row});
+      incomplete = incomplete || lacks_pick(i);
+    });
+    const bool any_incomplete = team.any(incomplete);
+    team.barrier();
+    auto* const chosen = team.template scratch<document_t>(behind_sums());
+    for (index_t i = 0; any_incomplete && i < draws.count; ++i) {
+      if (lacks_pick(i)) {
+        draw_with_team(team, draws.query, this->source(draws.query, draws.sample + i), draws.draw + i, ends, chosen);
+      }
+    }
+    team.barrier();
+    const relative_masses<T> masses(team, this->scores, this->rankings, draws.query, team.template scratch<T>());
+    write_log_probs(team, masses, draws.draw, draws.count, this->log_prob, chosen);
+  }
+
+ private:
+  [[nodiscard]] DRO_HOST_DEVICE std::size_t behind_sums() const {
+    return base::sums_of(this->scores.cols) * sizeof(wide);
+  }
+
+  /// Picks what ranking `draw` lacks, as far as 64 bits go.
+  DRO_HOST_DEVICE void draw_one(const mass_sums<wide>& sums, const noise_source& words, index_t draw,
+                                taken_in_memory<wide, 1> taken) const {
+    const auto select = static_cast<int>(this->rankings.cols);
+    int made = 0;
+    while (this->rankings(draw, made) != no_document) ++made;
+    draw_by_inversion<true>(
+        sums, words, made, select, taken, [&](index_t, int t) { return this->rankings(draw, t); },
+        [&](int t, const picks_of_lanes<wide, 1>& pick) { this->rankings(draw, t) = pick.document[0]; });
+  }
+
+  /// Picks what it still lacks with the whole team: each pick by masses relative to the largest one that is left.
+  /// no_document remains where none is possible. O(n) a pick.
+  template <class Team>
+  DRO_HOST_DEVICE void draw_with_team(Team& team, index_t query, const noise_source& words, index_t draw,
+                                      std::uint64_t* ends, document_t* chosen) const {
+    team.barrier();
+    team.for_each(this->scores.cols, [&](index_t j) { chosen[j] = 0; });
+    team.barrier();
+    for (index_t t = 0; t < this->rankings.cols; ++t) {
+      document_t pick = this->rankings(draw, t);
+      if (pick == no_document) {
+        const auto left = sum_masses<T>(
+            team, this->scores, query, ends, [&](index_t j) { return chosen[j] == 0; }, [](index_t, wide) {});
+        if (left.total() == 0) break;
+        const std::uint32_t word = words.words(static_cast<std::uint32_t>(t / 4))[static_cast<std::size_t>(t % 4)];
+        pick = static_cast<document_t>(left.document_at(noise::uniform_place(word, left.total())));
+      }
+      team.barrier();
+      if (team.rank() == 0) {
+        this->rankings(draw, t) = pick;
+        chosen[pick] = 1;
+      }
+      team.barrier();
+    }
+  }
+};
+
+/// Draws rankings and scores them: those for which 32 bits do a thread each, the others all threads together. `Slots`:
+/// the picks of a draw that registers hold, 0 where they are too many. `Joint`: whether samples may share noise.
+template <class T, index_t Slots, bool Joint>
+struct plackett_luce_draw_program : plackett_luce_draws<T> {
+  using base = plackett_luce_draws<T>;
+  using typename base::narrow;
+  using typename base::wide;
+
+  // Running sums of integer masses, of 64 and of 32 bits [mass_sums::size each]; masses [n]; where Slots is 0, what
+  // picks took [K × draws_of_row].
+  std::size_t scratch_bytes() const {
+    const auto taken = static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<narrow>);
+    const std::size_t own = behind_masses() + (Slots > 0 ? 0 : taken);
+    const std::size_t of_rest = rest().scratch_bytes();
+    return own > of_rest ? own : of_rest;
+  }
+  static constexpr bool lives_in_scratch = true;
+  static constexpr int registers = 72;  // what the rest takes more of lies in memory
+
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
+    constexpr index_t together = draws_together<Team>;
+    const auto draws = this->range_of(row);
+    const masses all = masses_of(team, draws.query);
+    bool is_decided = true;
+    team.for_each((draws.count + together - 1) / together, [&](index_t tile) {
+      const index_t begin = tile * together;
+      const index_t draw = draws.draw + begin;
+      const index_t lanes = draws.count - begin < together ? draws.count - begin : together;
+      const noise_source words = this->source(draws.query, draws.sample + begin);
+      if constexpr (Slots > 0) {
+        is_decided &= draw_lanes(all, words, draw, lanes, taken_in_registers<narrow, Slots, together>{});
+      } else {
+        auto* const taken = team.template scratch<math::lanes<taken_mass<narrow>, together>>(behind_masses()) + tile;
+        is_decided &= draw_lanes(all, words, draw, lanes,
+                                 taken_in_memory<narrow, together>{taken, base::draws_of_row / together});
+      }
+    });
+    if (!team.any(!is_decided)) return;
+    team.barrier();
+    rest().decide(team, row);
+  }
+
+ private:
+  [[nodiscard]] DRO_HOST_DEVICE undecided_draws<T> rest() const { return {static_cast<const base&>(*this)}; }
+
+  struct masses {
+    mass_sums<narrow> sums;
+    T unit;         // of the sums
+    const T* mass;  // [n]
+  };
+  /// Masses below this have fewer digits than a float: what is cut off would show. All have fewer than a double.
+  static constexpr T exact_enough = sizeof(T) == sizeof(float) ? T(0x1p25) : std::numeric_limits<T>::infinity();
+
+  [[nodiscard]] DRO_HOST_DEVICE std::size_t before_masses() const {
+    return base::sums_of(this->scores.cols) * (sizeof(wide) + sizeof(narrow));
+  }
+  [[nodiscard]] DRO_HOST_DEVICE std::size_t behind_masses() const {
+    return before_masses() + static_cast<std::size_t>(padded(this->scores.cols)) * sizeof(T);
+  }
+
+  /// The narrow sums are the wide ones without their last bits, so that the total has 32 bits.
+  template <class Team>
+  DRO_HOST_DEVICE masses masses_of(Team& team, index_t query) const {
+    const index_t n = this->scores.cols;
+    auto* const ends = team.template scratch<narrow>(base::sums_of(n) * sizeof(wide));
+    T* const mass = team.template scratch<T>(before_masses());
+    const auto exact = sum_masses<T>(
+        team, this->scores, query, team.template scratch<wide>(), [](index_t) { return true; },
+        [&](index_t j, wide own) { mass[j] = static_cast<T>(static_cast<std::int64_t>(own)); });
+    const int bits = noise::bit_width(exact.total());
+    const int shift = bits > 32 ? bits - 32 : 0;
+    team.for_each(mass_sums<narrow>::size(n), [&](index_t j) {
+      const wide end = exact.end(static_cast<std::uint32_t>(j)) >> shift;
+      ends[j] = j < n ? static_cast<narrow>(end) : mass_sums<narrow>::beyond;
+    });
+    team.barrier();
+    return {{ends, n}, static_cast<T>(std::int64_t{1} << shift), mass};
+  }
+
+  /// Rankings `draw` … `draw` + size − 1; whether all of them are decided.
+  template <class Taken>
+  DRO_HOST_DEVICE bool draw_lanes(const masses& all, const noise_source& words, index_t draw, index_t size,
+                                  Taken taken) const {
+    constexpr index_t width = Taken::lanes;
+    const auto select = static_cast<int>(this->rankings.cols);
+    document_t* const out = &this->rankings(draw, 0);
+    const index_t row_stride = this->rankings.row_stride;
+    const index_t col_stride = this->rankings.col_stride;
+    log_of_quotients<T, width> product;
+    math::lanes<T, width> least;
+    math::lanes<int, width> picked = {};
+    for (index_t l = 0; l < width; ++l) least[l] = exact_enough;
+    draw_by_inversion<Joint>(
+        all.sums, words, 0, select, taken, [](index_t, int) { return no_document; },
+        [&](int t, const picks_of_lanes<narrow, width>& pick) {
+          math::lanes<T, width> own;
+          math::lanes<T, width> left;
+          for (index_t l = 0; l < width; ++l) {
+            if (l < size) out[l * row_stride + t * col_stride] = pick.is_made[l] ? pick.document[l] : no_document;
+            own[l] = all.mass[pick.document[l]];
+            left[l] = static_cast<T>(pick.left[l]) * all.unit;
+            least[l] = own[l] < least[l] ? own[l] : least[l];
+            picked[l] = pick.is_made[l] ? t + 1 : picked[l];
+          }
+          product.multiply(own, left, t);
+        });
+    bool all_decided = true;
+    for (index_t l = 0; l < width; ++l) {
+      if (l >= size) break;
+      const bool is_decided = picked[l] == select && least[l] >= exact_enough;
+      all_decided = all_decided && is_decided;
+      this->log_prob(draw + l, 0) = is_decided ? product.log(l) : undecided<T>;
+      for (int t = picked[l]; t < select; ++t) out[l * row_stride + t * col_stride] = no_document;
+    }
+    return all_decided;
+  }
+};
+
+/// Queues the program that draws `options.samples` rankings for each query.
+template <class B, class T>
+void run_plackett_luce_draws(B& b, const plackett_luce_draws<T>& draws) {
+  const auto run = [&]<index_t Slots, bool Joint>(std::integral_constant<index_t, Slots>, std::bool_constant<Joint>) {
+    b.run(draws.rows(), plackett_luce_draw_program<T, Slots, Joint>{draws});
+  };
+  const index_t select = draws.rankings.cols;
+  if (draws.noise.kind != noise_kind::independent) {
+    run(std::integral_constant<index_t, 0>{}, std::true_type{});
+  } else if (select <= 5) {
+    run(std::integral_constant<index_t, 5>{}, std::false_type{});
+  } else if (select <= 10) {
+    run(std::integral_constant<index_t, 10>{}, std::false_type{});
+  } else {
+    run(std::integral_constant<index_t, 0>{}, std::false_type{});
+  }
+}
+
+}  // namespace dro::detail
+
+#endif
