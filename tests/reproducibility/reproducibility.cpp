@@ -34,7 +34,8 @@ namespace {
 using dro::index_t;
 
 // Scores are made without rounding, so that they are equal whatever the flags. Where they are `coarse`, float keeps
-// five bits of the noise after the point: a key that is rounded once more, or once less, often changes places.
+// five bits of the noise after the point: where keys are compared, one that is rounded once more, or once less, often
+// changes places. Where they are `far apart`, picks are drawn anew among what is left.
 enum class score_kind { spread, equal, tied, far_apart, coarse, padded };
 
 constexpr std::array<const char*, 6> score_names{"spread", "equal", "tied", "far apart", "coarse", "padded"};

@@ -13,6 +13,7 @@
 #include <dro/ranking/masses.hpp>
 #include <dro/ranking/plackett_luce.hpp>
 
+#include "support/log_q_error.hpp"
 #include "support/matrices.hpp"
 
 namespace {
@@ -104,7 +105,15 @@ TEST_CASE_TEMPLATE("what is drawn has the log p of its ranking however far the s
     const auto z = dro::draw_plackett_luce(b, scores, random.source(b), {20, 6});
     dro::host_matrix<T> log_prob(60, 1);
     dro::plackett_luce_log_prob(b, scores, std::as_const(b).view(z.rankings()), z.groups(), b.view(log_prob));
-    CHECK(test::same(z.log_proposal(), log_prob));
+    if (sizeof(T) > sizeof(float) || spread > 100) {  // the same floating-point masses, or logarithms
+      CHECK(test::same(z.log_proposal(), log_prob));
+      continue;
+    }
+    for (index_t i = 0; i < 60; ++i) {  // the draw's are of integer masses; each is off by its error
+      const auto row = test::row(scores, i / 20);
+      DRO_CHECK_NEAR(z.log_proposal()(i, 0), log_prob(i, 0),
+                     2 * test::log_q_error(std::vector<T>(row.begin(), row.end()), 6));
+    }
   }
 }
 

@@ -145,7 +145,8 @@ TEST_CASE_TEMPLATE("rankings are drawn with their probabilities", T, float, doub
       probability[ranking] = std::exp(test::plackett_luce_log_prob(test::row(scores, 0), ranking));
     }
     for (const auto& [ranking, n] : counts) CHECK(probability.contains(ranking));
-    // The noise is off by 2^-19.8, which moves a probability by a relative 1e-6 at most: nothing beside 1/√count.
+    // Masses and the words' 32 bits are off by 2^-26 or so, which moves a probability by less than a relative 1e-6:
+    // nothing beside 1/√count.
     CHECK(test::chi_square(counts, probability, count) < test::chi_square_bound(probability.size() - 1));
   }
 }
