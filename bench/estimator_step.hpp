@@ -63,9 +63,7 @@ class estimator_step {
   /// Σ c_i ∂ log p(z_i) / ∂ scores.
   void differentiate() {
     gradient_ = {};
-    gradient_ = dro::make_filled<T>(*b_, shape_.queries, shape_.documents, T(0));
-    dro::accumulate_plackett_luce_gradient(*b_, scores_, view(z_->rankings()), z_->groups(), coefficients_.selector,
-                                           b_->view(gradient_));
+    gradient_ = dro::plackett_luce_gradient(*b_, scores_, view(z_->rankings()), z_->groups(), coefficients_.selector);
   }
 
   void whole() {

@@ -235,9 +235,9 @@ TEST_CASE("wrong sizes are refused by name") {
   CHECK_THROWS_WITH_AS(dro::plackett_luce_log_prob(b, scores, z, dro::grouping::uniform(4, 1), b.view(out)),
                        "plackett_luce_log_prob: scores is [2 × 3], expected [4 × 3]", dro::shape_error);
   CHECK_THROWS_WITH_AS(dro::accumulate_plackett_luce_gradient(b, scores, z, groups, flat, b.view(out)),
-                       "accumulate_plackett_luce_gradient: gradient is [3 × 1], expected [2 × 3]", dro::shape_error);
+                       "plackett_luce_gradient: gradient is [3 × 1], expected [2 × 3]", dro::shape_error);
   dro::host_matrix<double> gradient_of_scores(2, 3);
   CHECK_THROWS_WITH_AS(dro::accumulate_plackett_luce_gradient(b, scores, z, groups, out, b.view(gradient_of_scores)),
-                       "accumulate_plackett_luce_gradient: coefficients is [3 × 1], expected [4 × 1] or [2 × 2]",
+                       "plackett_luce_gradient: coefficients is [3 × 1], expected [4 × 1] or [2 × 2]",
                        dro::shape_error);
 }

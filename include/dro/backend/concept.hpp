@@ -64,9 +64,9 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 /// a second kernel is made for scratch memory that is known to be on the chip, and rows that fill a GPU get fewer
 /// threads each. That kernel calls `void in_scratch(Team&, index_t row) const` where a program has it: what it does for
 /// rows that take scratch memory, without the code for rows that take none. `static constexpr std::size_t scratch_word
-/// = 4` says that nothing there is larger, or moved in larger pieces, than that: 4, 8 (which is assumed), 16 or 32 bytes.
-/// `static constexpr int registers = 72` keeps a thread to so many registers. None of it changes a result but the order
-/// of sums. The other functions are called on the host.
+/// = 4` says that nothing there is larger than that, or moved in larger pieces: 4, 8 (which is assumed), 16 or 32
+/// bytes. `static constexpr int registers = 72` keeps a thread to so many registers. None of it changes a result but the
+/// order of sums. The other functions are called on the host.
 ///
 /// A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see docs/backends.md.
 template <class B>
@@ -129,18 +129,14 @@ using element_t =
 
 namespace detail {
 
-/// Sets the first `total` elements of `target`, counted row by row.
 template <class T>
 struct fill_program {
   matrix_view<T> target;
-  index_t total;
   T value;
-  [[nodiscard]] index_t width() const { return (target.cols + piece<T>::size - 1) / piece<T>::size; }
+  [[nodiscard]] index_t width() const { return target.cols; }
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
-    const index_t left = total - row * target.cols;
-    write_row(team, left < target.cols ? left : target.cols, row_view<T>{&target(row, 0), target.col_stride},
-              [&](index_t) { return value; });
+    team.for_each(target.cols, [&](index_t col) { target(row, col) = value; });
   }
 };
 
@@ -170,13 +166,7 @@ void copy(B& b, std::type_identity_t<matrix_view<const T>> source, matrix_view<T
 /// Sets every element of `target` to `value`. Queues one program.
 template <backend B, class T>
 void fill(B& b, matrix_view<T> target, std::type_identity_t<T> value) {
-  const index_t total = target.rows * target.cols;
-  const auto in_one_piece = [](const matrix_view<T>& m) { return m.col_stride == 1 && m.row_stride == m.cols; };
-  if (total > 0 && (in_one_piece(target) || in_one_piece(transposed(target)))) {
-    constexpr index_t together = 1024;  // rows that are worth a block of threads, whatever the shape was
-    target = row_major_view(target.data, (total + together - 1) / together, together);
-  }
-  b.run(total > 0 ? target.rows : 0, detail::fill_program<T>{target, total, value});
+  b.run(target.rows, detail::fill_program<T>{target, value});
 }
 
 /// A new [rows × cols] matrix with every element equal to `value`. Queues one program.

@@ -62,7 +62,8 @@ struct summand<pack<T, N>> {
 ///   loops around a call depend on what is the same in all threads: members of the program, what a sum, maximum or scan
 ///   returned, memory behind a barrier.
 /// - An item of for_each, sum, max, arg_max or inclusive_scan is run by exactly one thread, alone, and calls no member
-///   of the team. Which thread it is is not said, and may differ between two calls.
+///   of the team. Which thread it is is not said, and may differ between two calls. Of size() items each thread runs
+///   one.
 /// - A loop has fewer than 2^31 items.
 /// - A local variable is each thread's own: one changed by the items of a for_each, or where rank() == 0, holds
 ///   something else in every thread.
@@ -144,14 +145,15 @@ class host_team {
     return where;
   }
 
-  /// Calls out(i, f(0) + … + f(i)) for each i in [0, n), summed from the left.
+  /// Calls out(i, f(0) + … + f(i)) for each i in [0, n), summed from the left; returns the whole sum.
   template <class T, class F, class Out>
-  void inclusive_scan(index_t n, F&& f, Out&& out) {
+  T inclusive_scan(index_t n, F&& f, Out&& out) {
     T running{};
     for (index_t i = 0; i < n; ++i) {
       running += f(i);
       out(i, running);
     }
+    return running;
   }
 
   /// Whether `mine` is true in any thread: what the items that a thread ran have noted in a local variable of its own.

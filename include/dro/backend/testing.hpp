@@ -255,7 +255,7 @@ class concurrent_team {
 
   /// As many items at a time as there are threads, from the left.
   template <class T, class F, class Out>
-  void inclusive_scan(index_t n, F&& f, Out&& out) {
+  T inclusive_scan(index_t n, F&& f, Out&& out) {
     const index_t first = begin_call(kind::inclusive_scan, n);
     T before{};
     for (index_t begin = 0; begin < n; begin += size_) {
@@ -267,6 +267,7 @@ class concurrent_team {
       });
       if (i < n) out(i, here);
     }
+    return before;
   }
 
   [[nodiscard]] bool any(bool mine) {

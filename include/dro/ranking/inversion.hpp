@@ -40,9 +40,9 @@ class mass_sums {
   static constexpr Word beyond = static_cast<Word>(~Word{0});
 
   DRO_HOST_DEVICE mass_sums(const Word* ends, index_t documents)
-      : ends_(ends), documents_(static_cast<std::uint32_t>(documents)) {
-    while (2 * first_step_ < documents_) first_step_ *= 2;
-  }
+      : ends_(ends),
+        documents_(static_cast<std::uint32_t>(documents)),
+        first_step_((1U << noise::bit_width(documents_ - 1)) / 2) {}
 
   [[nodiscard]] DRO_HOST_DEVICE Word total() const { return ends_[documents_ - 1]; }
   [[nodiscard]] DRO_HOST_DEVICE Word begin(std::uint32_t j) const { return j == 0 ? 0 : ends_[j - 1]; }
@@ -65,7 +65,7 @@ class mass_sums {
 
   const Word* ends_;
   std::uint32_t documents_;
-  std::uint32_t first_step_ = 1;
+  std::uint32_t first_step_;  // the largest power of two below the number of documents
 };
 
 /// What a pick took away, as an interval of the mass that was left before it. With it a place in what is left

@@ -13,6 +13,7 @@
 #include <limits>
 
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 #include <dro/math/binary_format.hpp>
 #include <dro/math/exp.hpp>
@@ -117,6 +118,28 @@ inline constexpr T least_mass = std::numeric_limits<T>::min() * T(1 << 26);
 /// The number of documents rounded up to a multiple of 4.
 [[nodiscard]] DRO_HOST_DEVICE constexpr index_t padded(index_t documents) { return (documents + 3) / 4 * 4; }
 
+/// Copies the scores of a query to `memory` [n], calls with(s) for each, and returns the largest, −inf if there is
+/// none; NaN does not count. The team has to meet before it reads what another thread copied.
+template <class T, class Team, class F>
+[[nodiscard]] DRO_HOST_DEVICE T copy_scores(Team& team, const matrix_view<const T>& scores, index_t query, T* memory,
+                                            F&& with) {
+  if constexpr (is_one_thread<Team>) {  // vector code
+    return team.max(scores.cols, minus_infinity<T>, [&](index_t j) {
+      with(scores(query, j));
+      return memory[j] = scores(query, j);
+    });
+  } else {
+    T largest = minus_infinity<T>;
+    const auto take = [&](index_t j, T s) {
+      with(s);
+      memory[j] = s;
+      largest = s > largest ? s : largest;
+    };
+    read_rows(team, scores.cols, take, row_view<const T>{&scores(query, 0), scores.col_stride});
+    return team.max(team.size(), minus_infinity<T>, [&](index_t) { return largest; });
+  }
+}
+
 /// Rankings of one query and its documents' masses relative to the largest.
 template <class T>
 struct relative_masses {
@@ -132,7 +155,7 @@ struct relative_masses {
                                   index_t q, T* memory)
       : scores(s), rankings(z), query(q), mass(memory) {
     const index_t n = scores.cols;
-    largest = team.max(n, minus_infinity<T>, [&](index_t j) { return memory[j] = scores(query, j); });
+    largest = copy_scores(team, scores, query, memory, [](T) {});
     if (!(largest > minus_infinity<T>)) largest = T(0);
     team.barrier();
     const T shift = largest;
@@ -339,10 +362,11 @@ template <class T, index_t Lanes, class Picks>
 }
 
 /// Writes log p of the draws first … first + count − 1 to `log_prob`, with the whole team; −inf for what is no ranking.
-/// `chosen` [documents] is scratch memory. O(n + K) and a logarithm a draw, O(n exp + K log) where a mass is too small.
+/// With `only_undecided` not of those that have one. `chosen` [documents] is scratch memory. O(n + K) and a logarithm a
+/// draw, O(n exp + K log) where a mass is too small.
 template <class T, class Team>
 DRO_HOST_DEVICE void write_log_probs(Team& team, const relative_masses<T>& q, index_t first, index_t count,
-                                     const matrix_view<T>& log_prob, document_t* chosen) {
+                                     const matrix_view<T>& log_prob, document_t* chosen, bool only_undecided = false) {
   constexpr index_t together = draws_together<Team>;
   bool left_over = false;
   team.for_each((count + together - 1) / together, [&](index_t tile) {
@@ -351,6 +375,7 @@ DRO_HOST_DEVICE void write_log_probs(Team& team, const relative_masses<T>& q, in
     const auto value = log_probs(drawn_tile<T, together, picks_of_matrix<together>>(q, {q.rankings, begin, size}));
     for (index_t l = 0; l < together; ++l) {
       if (l >= size) break;
+      if (only_undecided && log_prob(begin + l, 0) != undecided<T>) continue;
       log_prob(begin + l, 0) = value[l];
       left_over = left_over || value[l] == undecided<T>;
     }

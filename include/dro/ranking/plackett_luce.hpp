@@ -58,6 +58,18 @@ struct plackett_luce_log_prob_program {
   }
 };
 
+template <class T, class B, class M, class C>
+void run_plackett_luce_gradient(B& b, const M& scores, matrix_view<const document_t> rankings, const grouping& groups,
+                                const C& coefficients, matrix_view<T> gradient, bool adds) {
+  const matrix_view<const T> s = view_of(b, scores);
+  const matrix_view<const T> c = view_of(b, coefficients);
+  require_shape(s, groups.queries(), s.cols, "plackett_luce_gradient: scores");
+  require_shape(rankings, groups.total(), rankings.cols, "plackett_luce_gradient: rankings");
+  require_shape(gradient, s.rows, s.cols, "plackett_luce_gradient: gradient");
+  b.run(s.rows, plackett_luce_gradient_program<T>{
+                    s, rankings, {c, groups, "plackett_luce_gradient: coefficients"}, gradient, groups, adds});
+}
+
 }  // namespace detail
 
 /// Draws `options.samples` rankings for each query. `scores` [queries × documents]. As a rule by Gumbel-top-K (Kool et
@@ -118,19 +130,23 @@ void plackett_luce_log_prob(B& b, const M& scores, matrix_view<const document_t>
   }
 }
 
-/// Adds Σ_i c_i ∂ log p(z_i) / ∂ s to `gradient` [queries × documents], which may not alias `scores`. `coefficients`
-/// holds one value for each draw; a draw whose coefficient is 0, or that is impossible, is passed over. Throws
-/// shape_error. Queues one program: O(n exp) a query and O(n + K) a draw, O(n exp + K log) where masses are too small.
+/// Σ_i c_i ∂ log p(z_i) / ∂ s, [queries × documents]. `coefficients` holds one value for each draw; a draw whose
+/// coefficient is 0, or that is impossible, is passed over. Throws shape_error. Queues one program: O(n exp) a query
+/// and O(n + K) a draw, O(n exp + K log) where masses are too small.
+template <backend B, viewable<B> M, viewable<B> C>
+[[nodiscard]] auto plackett_luce_gradient(B& b, const M& scores, matrix_view<const document_t> rankings,
+                                          const grouping& groups, const C& coefficients) {
+  using T = element_t<B, M>;
+  auto gradient = b.template make<T>(groups.queries(), detail::view_of(b, scores).cols);
+  detail::run_plackett_luce_gradient<T>(b, scores, rankings, groups, coefficients, b.view(gradient), false);
+  return gradient;
+}
+
+/// Adds it to `gradient` [queries × documents], which may not alias `scores`.
 template <backend B, viewable<B> M, viewable<B> C, class T>
 void accumulate_plackett_luce_gradient(B& b, const M& scores, matrix_view<const document_t> rankings,
                                        const grouping& groups, const C& coefficients, matrix_view<T> gradient) {
-  const matrix_view<const T> s = detail::view_of(b, scores);
-  const matrix_view<const T> c = detail::view_of(b, coefficients);
-  require_shape(s, groups.queries(), s.cols, "accumulate_plackett_luce_gradient: scores");
-  require_shape(rankings, groups.total(), rankings.cols, "accumulate_plackett_luce_gradient: rankings");
-  require_shape(gradient, s.rows, s.cols, "accumulate_plackett_luce_gradient: gradient");
-  b.run(s.rows, detail::plackett_luce_gradient_program<T>{
-                    s, rankings, {c, groups, "accumulate_plackett_luce_gradient: coefficients"}, gradient, groups});
+  detail::run_plackett_luce_gradient<T>(b, scores, rankings, groups, coefficients, gradient, true);
 }
 
 }  // namespace dro

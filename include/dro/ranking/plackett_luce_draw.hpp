@@ -29,44 +29,55 @@
 
 namespace dro::detail {
 
-/// Integer masses of one query's documents, relative to the largest of those for which is_left(j): their running sums
-/// into `ends` [mass_sums::size]. Calls with(j, mass) for each. 0 where the score is −inf or NaN. O(n), with the team.
-template <class T, class Team, class F, class G>
-DRO_HOST_DEVICE mass_sums<std::uint64_t> sum_masses(Team& team, const matrix_view<const T>& scores, index_t query,
-                                                    std::uint64_t* ends, F&& is_left, G&& with) {
-  const index_t n = scores.cols;
-  const T largest =
-      team.max(n, minus_infinity<T>, [&](index_t j) { return is_left(j) ? scores(query, j) : minus_infinity<T>; });
-  const int bits = noise::mass_bits(n);
-  team.for_each(n, [&](index_t j) {
-    const T score = scores(query, j);
-    const bool is_some = score > minus_infinity<T> && is_left(j);
-    ends[j] = is_some ? noise::integer_mass(score == largest ? T(0) : largest - score, bits) : 0;
-    with(j, ends[j]);
-  });
-  using sums = mass_sums<std::uint64_t>;
-  team.for_each(sums::size(n) - n, [&](index_t j) { ends[n + j] = sums::beyond; });
-  team.barrier();
-  // A scan of what threads add up, so that the team works together once and not for every few documents.
-  const auto threads = static_cast<std::uint32_t>(team.size());
-  const auto chunk = static_cast<index_t>((static_cast<std::uint32_t>(n) + threads - 1) / threads);
-  const auto chunk_end = [&](index_t thread) { return (thread + 1) * chunk < n ? (thread + 1) * chunk : n; };
-  team.template inclusive_scan<std::uint64_t>(
-      team.size(),
+/// Integer masses of one query's documents, and running sums of them in `Word`s: where those are too small, without the
+/// last bits, so that the total has as many as there are.
+template <class Word>
+struct summed_masses {
+  mass_sums<Word> sums;
+  int shift;  // bits that a sum lacks
+};
+
+/// Makes them of score(j) for the documents j, relative to the `largest`: the masses into `own` [n], their sums into
+/// `ends` [mass_sums::size], which may be the same memory. Calls with(j, mass) for each. 0 where the score is −inf or
+/// NaN. O(n), with the team.
+template <class Word, class T, class Team, class F, class G>
+DRO_HOST_DEVICE summed_masses<Word> sum_masses(Team& team, index_t documents, T largest, std::uint64_t* own, Word* ends,
+                                               F&& score, G&& with) {
+  const auto n = static_cast<int>(documents);  // a GPU counts in 32 bits
+  const int bits = noise::mass_bits(documents);
+  // A thread has documents side by side, so that the team works together for one scan and not for every few of them.
+  const auto threads = static_cast<int>(team.size());
+  const int chunk = static_cast<int>((static_cast<unsigned>(n) + static_cast<unsigned>(threads) - 1) /
+                                     static_cast<unsigned>(threads));
+  int begin = 0;
+  int end = 0;
+  std::uint64_t sum = 0;
+  const auto total = team.template inclusive_scan<std::uint64_t>(
+      threads,
       [&](index_t thread) {
-        std::uint64_t sum = 0;
-        for (index_t j = thread * chunk; j < chunk_end(thread); ++j) sum += ends[j];
-        return sum;
-      },
-      [&](index_t thread, std::uint64_t sum) {
-        for (index_t j = chunk_end(thread); j-- > thread * chunk;) {
-          const std::uint64_t own = ends[j];
-          ends[j] = sum;
-          sum -= own;
+        begin = static_cast<int>(thread) * chunk;
+        end = begin + chunk < n ? begin + chunk : n;
+        std::uint64_t of_chunk = 0;
+        for (int j = begin; j < end; ++j) {
+          const T s = score(index_t{j});
+          own[j] = s > minus_infinity<T> ? noise::integer_mass(s == largest ? T(0) : largest - s, bits) : 0;
+          with(j, own[j]);
+          of_chunk += own[j];
         }
-      });
+        return of_chunk;
+      },
+      [&](index_t, std::uint64_t up_to) { sum = up_to; });
+  constexpr int width = 8 * static_cast<int>(sizeof(Word));
+  const int shift = noise::bit_width(total) > width ? noise::bit_width(total) - width : 0;
+  for (int j = end; j-- > begin;) {
+    const std::uint64_t mass = own[j];
+    ends[j] = static_cast<Word>(sum >> shift);
+    sum -= mass;
+  }
+  using sums = mass_sums<Word>;
+  team.for_each(sums::size(documents) - documents, [&](index_t j) { ends[documents + j] = sums::beyond; });
   team.barrier();
-  return {ends, n};
+  return {{ends, documents}, shift};
 }
 
 /// Draws to make. A row is `draws_of_row` draws of a query: some, since they share the masses,
@@ -135,8 +146,8 @@ struct undecided_draws : plackett_luce_draws<T> {
       return this->rankings(draws.draw + i, this->rankings.cols - 1) == no_document;
     };
     auto* const ends = team.template scratch<wide>();
-    const auto sums = sum_masses<T>(
-        team, this->scores, draws.query, ends, [](index_t) { return true; }, [](index_t, wide) {});
+    const auto score = [&](index_t j) { return this->scores(draws.query, j); };
+    const auto sums = sum_all(team, score, ends);
     auto* const taken = team.template scratch<math::lanes<taken_mass<wide>, 1>>(behind_sums());
     team.for_each(draws.count, [&](index_t i) {
       if (!lacks_pick(i)) return;
@@ -154,10 +165,18 @@ struct undecided_draws : plackett_luce_draws<T> {
     }
     team.barrier();
     const relative_masses<T> masses(team, this->scores, this->rankings, draws.query, team.template scratch<T>());
-    write_log_probs(team, masses, draws.draw, draws.count, this->log_prob, chosen);
+    constexpr bool only_undecided = true;
+    write_log_probs(team, masses, draws.draw, draws.count, this->log_prob, chosen, only_undecided);
   }
 
  private:
+  template <class Team, class F>
+  [[nodiscard]] DRO_HOST_DEVICE mass_sums<wide> sum_all(Team& team, const F& score, wide* ends) const {
+    const index_t n = this->scores.cols;
+    const T largest = team.max(n, minus_infinity<T>, score);
+    return sum_masses<wide>(team, n, largest, ends, ends, score, [](index_t, wide) {}).sums;
+  }
+
   [[nodiscard]] DRO_HOST_DEVICE std::size_t behind_sums() const {
     return base::sums_of(this->scores.cols) * sizeof(wide);
   }
@@ -184,8 +203,8 @@ struct undecided_draws : plackett_luce_draws<T> {
     for (index_t t = 0; t < this->rankings.cols; ++t) {
       document_t pick = this->rankings(draw, t);
       if (pick == no_document) {
-        const auto left = sum_masses<T>(
-            team, this->scores, query, ends, [&](index_t j) { return chosen[j] == 0; }, [](index_t, wide) {});
+        const auto left = sum_all(
+            team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, ends);
         if (left.total() == 0) break;
         const std::uint32_t word = words.words(static_cast<std::uint32_t>(t / 4))[static_cast<std::size_t>(t % 4)];
         pick = static_cast<document_t>(left.document_at(noise::uniform_place(word, left.total())));
@@ -250,9 +269,11 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     mass_sums<narrow> sums;
     T unit;         // of the sums
     const T* mass;  // [n]
+    T least;        // that a pick may have for its ranking to be scored by them; +inf if a score is NaN or +inf
   };
   /// Masses below this have fewer digits than a float: what is cut off would show. All have fewer than a double.
   static constexpr T exact_enough = sizeof(T) == sizeof(float) ? T(0x1p25) : std::numeric_limits<T>::infinity();
+  static constexpr T finite = std::numeric_limits<T>::max();
 
   [[nodiscard]] DRO_HOST_DEVICE std::size_t before_masses() const {
     return base::sums_of(this->scores.cols) * (sizeof(wide) + sizeof(narrow));
@@ -261,23 +282,19 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     return before_masses() + static_cast<std::size_t>(padded(this->scores.cols)) * sizeof(T);
   }
 
-  /// The narrow sums are the wide ones without their last bits, so that the total has 32 bits.
   template <class Team>
   DRO_HOST_DEVICE masses masses_of(Team& team, index_t query) const {
     const index_t n = this->scores.cols;
-    auto* const ends = team.template scratch<narrow>(base::sums_of(n) * sizeof(wide));
     T* const mass = team.template scratch<T>(before_masses());
-    const auto exact = sum_masses<T>(
-        team, this->scores, query, team.template scratch<wide>(), [](index_t) { return true; },
-        [&](index_t j, wide own) { mass[j] = static_cast<T>(static_cast<std::int64_t>(own)); });
-    const int bits = noise::bit_width(exact.total());
-    const int shift = bits > 32 ? bits - 32 : 0;
-    team.for_each(mass_sums<narrow>::size(n), [&](index_t j) {
-      const wide end = exact.end(static_cast<std::uint32_t>(j)) >> shift;
-      ends[j] = j < n ? static_cast<narrow>(end) : mass_sums<narrow>::beyond;
-    });
+    bool is_wrong = false;
+    const T largest = copy_scores(team, this->scores, query, mass, [&](T score) { is_wrong |= !(score <= finite); });
     team.barrier();
-    return {{ends, n}, static_cast<T>(std::int64_t{1} << shift), mass};
+    const auto made = sum_masses<narrow>(
+        team, n, largest, team.template scratch<wide>(), team.template scratch<narrow>(base::sums_of(n) * sizeof(wide)),
+        [mass](index_t j) { return mass[j]; },
+        [mass](index_t j, wide own) { mass[j] = static_cast<T>(static_cast<std::int64_t>(own)); });
+    return {made.sums, static_cast<T>(std::int64_t{1} << made.shift), mass,
+            team.any(is_wrong) ? std::numeric_limits<T>::infinity() : exact_enough};
   }
 
   /// Rankings `draw` … `draw` + size − 1; whether all of them are decided.
@@ -292,7 +309,7 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     log_of_quotients<T, width> product;
     math::lanes<T, width> least;
     math::lanes<int, width> picked = {};
-    for (index_t l = 0; l < width; ++l) least[l] = exact_enough;
+    for (index_t l = 0; l < width; ++l) least[l] = std::numeric_limits<T>::max();
     draw_by_inversion<Joint>(
         all.sums, words, 0, select, taken, [](index_t, int) { return no_document; },
         [&](int t, const picks_of_lanes<narrow, width>& pick) {
@@ -310,9 +327,10 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     bool all_decided = true;
     for (index_t l = 0; l < width; ++l) {
       if (l >= size) break;
-      const bool is_decided = picked[l] == select && least[l] >= exact_enough;
+      const bool is_decided = picked[l] == select && least[l] >= all.least;
       all_decided = all_decided && is_decided;
-      this->log_prob(draw + l, 0) = is_decided ? product.log(l) : undecided<T>;
+      const T log_q = product.log(l);
+      this->log_prob(draw + l, 0) = !is_decided ? undecided<T> : log_q < T(0) ? log_q : T(0);
       for (int t = picked[l]; t < select; ++t) out[l * row_stride + t * col_stride] = no_document;
     }
     return all_decided;

@@ -3,13 +3,14 @@
 #define DRO_RANKING_PLACKETT_LUCE_GRADIENT_HPP
 
 /// \file
-/// The row program behind accumulate_plackett_luce_gradient.
+/// The row program behind plackett_luce_gradient and accumulate_plackett_luce_gradient.
 
 #include <cstddef>
 #include <cstdint>
 
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 #include <dro/math/exp.hpp>
 #include <dro/math/lanes.hpp>
@@ -41,8 +42,9 @@ struct plackett_luce_gradient_program {
   matrix_view<const T> scores;
   matrix_view<const document_t> rankings;
   grouped_view<const T> coefficients;
-  matrix_view<T> gradient;  // [queries × n], added to
+  matrix_view<T> gradient;  // [queries × n]
   grouping groups;
+  bool adds;  // to what is in the gradient, or takes its place
 
   // Masses [n rounded up to a multiple of 4]. For each draw at once a row, values [K + 1] and picks [K], see slots; in
   // their place, where masses are too small, logarithms of sums [K] and membership flags [n].
@@ -68,11 +70,17 @@ struct plackett_luce_gradient_program {
     // In 32 bits, which a GPU counts in: a loop of a team has fewer items than 2^31.
     const auto n = static_cast<int>(scores.cols);
     const auto select = static_cast<int>(rankings.cols);
-    if (select == 0) return;
-    const auto samples = static_cast<int>(groups.size(query));
+    const auto samples = select > 0 ? static_cast<int>(groups.size(query)) : 0;
     const index_t first_draw = groups.begin(query);
     const row_view<const T> coefficient = coefficients.row(query);
     const table_shape shape = shape_of_table<Team>(team.size());
+    if (samples == 0 && !adds) team.for_each(n, [&](index_t j) { gradient(query, j) = T(0); });
+    if (samples == 0) return;
+    team.for_each(samples < shape.draws ? samples : shape.draws, [&](index_t i) {
+      prefetch(&rankings(first_draw + i, 0));
+      prefetch(&rankings(first_draw + i, select - 1));
+      prefetch(&coefficient[i]);
+    });
     T* const mass = team.template scratch<T>();
     T* const table = mass + padded(n);
     T* const value = table + shape.draws * shape.stride;
@@ -114,7 +122,7 @@ struct plackett_luce_gradient_program {
           }
           T* const out = &gradient(query, first + j);
           for (int k = 0; k < 4; ++k) {
-            if (j + k < columns) out[k * gradient.col_stride] += sum.element[k];
+            if (j + k < columns) sum_to(out[k * gradient.col_stride], sum.element[k], adds || begin > 0);
           }
         });
         team.barrier();
@@ -174,6 +182,8 @@ struct plackett_luce_gradient_program {
     const int columns = padded(scores.cols) < documents ? static_cast<int>(padded(scores.cols)) : documents;
     return {draws < all ? draws : all, columns, (columns / 4 | 1) * 4};
   }
+
+  DRO_HOST_DEVICE static void sum_to(T& total, T term, bool adds_to_it) { total = adds_to_it ? total + term : term; }
 
   /// Lanes may be read and written together, up to 16 bytes: the compiler does where it knows that they are aligned.
   template <class U>

@@ -33,8 +33,8 @@ inline constexpr int registers_of<Program> = Program::registers;
 /// Rows in turn over the teams of the grid. Scratch memory in shared memory, or in a workspace where there is one: the
 /// compiler does not know which.
 template <class Program>
-__global__ void __maxnreg__(registers_of<Program>) run_rows(const __grid_constant__ Program program, index_t rows, int team_size, std::size_t scratch,
-                         std::byte* workspace) {
+__global__ void __maxnreg__(registers_of<Program>) run_rows(const __grid_constant__ Program program, index_t rows,
+                                                            int team_size, std::size_t scratch, std::byte* workspace) {
   const int shift = __ffs(team_size) - 1;  // a power of two: divisions are dear
   const index_t teams = blockDim.x >> shift;
   const index_t of_grid = static_cast<index_t>(blockIdx.x) * teams + (threadIdx.x >> shift);
@@ -49,8 +49,8 @@ __global__ void __maxnreg__(registers_of<Program>) run_rows(const __grid_constan
 /// A row for each team, which takes scratch memory, and that in shared memory: fewer instructions where the compiler
 /// knows it, and fewer registers where it has no loop to take anything out of.
 template <class Program>
-__global__ void __maxnreg__(registers_of<Program>) run_rows_shared(const __grid_constant__ Program program, index_t rows, int team_size,
-                                std::size_t scratch) {
+__global__ void __maxnreg__(registers_of<Program>)
+    run_rows_shared(const __grid_constant__ Program program, index_t rows, int team_size, std::size_t scratch) {
   const int shift = __ffs(team_size) - 1;
   const index_t row = static_cast<index_t>(blockIdx.x) * (blockDim.x >> shift) + (threadIdx.x >> shift);
   device_team team(team_size, shared_scratch(team_size, scratch));

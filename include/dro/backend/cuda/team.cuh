@@ -218,7 +218,7 @@ class device_team {
   }
 
   template <class T, class F, class Out>
-  __device__ void inclusive_scan(index_t n, F&& f, Out&& out) {
+  __device__ T inclusive_scan(index_t n, F&& f, Out&& out) {
     T before{};
     for (index_t first = 0; first < n; first += size_) {
       const index_t i = first + rank_;
@@ -234,6 +234,7 @@ class device_team {
       if (i < n) out(i, before + up_to);
       before += total;
     }
+    return before;
   }
 
   [[nodiscard]] __device__ bool any(bool mine) const {
