@@ -141,7 +141,8 @@ TEST_CASE_TEMPLATE("K = n, K = 1, n = 1 and no query at all", S, DRO_TEST_SETTIN
                                            b.view(gradient));
     const auto p = read(b, z.log_proposal());
     const auto p_again = read(b, again);
-    for (index_t i = 0; i < p.rows(); ++i) {  // scored by other masses than drawn with, each off by its error
+    if constexpr (sizeof(T) > sizeof(float)) CHECK(test::same(p, p_again));
+    for (index_t i = 0; i < p.rows(); ++i) {  // float is scored by integer masses, off by an error of their own
       const auto row = test::row(host, i / 5);
       DRO_CHECK_NEAR(p(i, 0), p_again(i, 0), 2 * test::log_q_error(std::vector<T>(row.begin(), row.end()), k));
     }

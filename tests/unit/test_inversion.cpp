@@ -532,11 +532,71 @@ TEST_CASE_TEMPLATE("log q of draws is what plackett_luce_log_prob gives for them
       dro::host_matrix<T> log_p(3 * samples, 1);
       dro::plackett_luce_log_prob(b, scores, std::as_const(b).view(found.rankings), dro::grouping::uniform(3, samples),
                                   b.view(log_p));
-      for (index_t i = 0; i < 3 * samples; ++i) {  // each is off by its error
+      if constexpr (sizeof(T) > sizeof(float)) CHECK(test::same(found.log_q, log_p));
+      for (index_t i = 0; i < 3 * samples; ++i) {  // float is scored by integer masses, off by an error of their own
+        CHECK(found.log_q(i, 0) <= T(0));
         DRO_CHECK_NEAR(found.log_q(i, 0), log_p(i, 0), 2 * test::log_q_error(scores_of(scores, i / samples), select));
       }
     }
   }
+}
+
+TEST_CASE_TEMPLATE("what is certain has a log q of 0 and never more", T, float, double) {
+  dro::host_matrix<T> one(40, 1);
+  for (index_t q = 0; q < 40; ++q) one(q, 0) = static_cast<T>(static_cast<double>(q - 20) * 1.37);
+  const auto alone = draw(dro::host_backend(1), one, 3, 1, {});
+  for (index_t i = 0; i < 120; ++i) CHECK(alone.log_q(i, 0) == T(0));
+  // One document has all but some 2^-25 of the mass: log q is within its error of 0, on this side.
+  for (index_t n = 2; n < 40; ++n) {
+    auto scores = test::random_matrix<T>(20, n, -1, 1, 81);
+    for (index_t q = 0; q < 20; ++q) scores(q, n / 2) += T(17);
+    const auto found = draw(dro::host_backend(1), scores, 4, 1, {});
+    for (index_t i = 0; i < 80; ++i) CHECK(found.log_q(i, 0) <= T(0));
+  }
+}
+
+TEST_CASE_TEMPLATE("log q is NaN where a score is NaN or +inf", T, float, double) {
+  for (const T wrong : {test::nan<T>, test::infinity<T>}) {
+    auto scores = test::random_matrix<T>(3, 9, -1, 1, 82);
+    scores(1, 4) = wrong;
+    for (const index_t select : {index_t{1}, index_t{3}, index_t{8}}) {
+      const auto found = draw(dro::host_backend(1), scores, 21, select, {});
+      for (index_t i = 0; i < 63; ++i) CHECK(std::isnan(found.log_q(i, 0)) == (i / 21 == 1));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("log q of a draw does not depend on what other samples drew", T, float, double) {
+  // Where 30 documents with all mass but a 70th come first, the next pick is left to the second program: with a
+  // probability of Π k / (k + 0.43) = 0.2, so it is for some of nearly every 16 samples that are drawn together.
+  constexpr index_t heavy = 30;
+  constexpr index_t select = heavy + 1;
+  auto scores = test::random_matrix<T>(30, heavy + 3, -0.01, 0.01, 83);
+  for (index_t q = 0; q < scores.rows(); ++q) {
+    for (index_t j = heavy; j < heavy + 3; ++j) scores(q, j) -= T(1.94);
+  }
+  const auto together = draw(dro::host_backend(1), scores, 16, select, {});
+  index_t left_over = 0;
+  for (index_t row = 0; row < 480; ++row) {
+    const auto z = test::ranking_of(together.rankings, row);
+    left_over += *std::max_element(z.begin(), z.end() - 1) < heavy ? 1 : 0;
+  }
+  CHECK(left_over > 480 / 10);
+  CHECK(left_over < 480 / 3);
+  for (const index_t samples : {1, 3, 9}) {
+    const auto fewer = draw(dro::host_backend(1), scores, samples, select, {});
+    for (index_t q = 0; q < scores.rows(); ++q) {
+      for (index_t i = 0; i < samples; ++i) {
+        CHECK(fewer.log_q(q * samples + i, 0) == together.log_q(q * 16 + i, 0));
+      }
+    }
+  }
+}
+
+TEST_CASE("more documents than masses are made for are refused") {
+  CHECK_NOTHROW(dro::require_drawable({1, 1}, index_t{1} << 29));
+  CHECK_THROWS_WITH_AS(dro::require_drawable({1, 1}, (index_t{1} << 29) + 1),
+                       "documents is 536870913, expected at most 536870912", dro::option_error);
 }
 
 TEST_CASE_TEMPLATE("fewer possible documents than picks: what there is, then no document, and log q is −inf", T, float,

@@ -192,6 +192,43 @@ TEST_CASE("scores far apart: the order is certain, the numbers stay finite") {
   }
 }
 
+TEST_CASE_TEMPLATE("a new gradient is what is added to nothing, for queries without draws, too", T, float, double) {
+  constexpr index_t n = 37;
+  constexpr index_t counts[] = {0, 150, 3, 0, 64, 1};  // more than a team has rows for, and none
+  constexpr index_t queries = std::size(counts);
+  dro::host_matrix<std::int32_t> offsets(queries + 1, 1);
+  std::vector<test::ranking> list;
+  for (index_t q = 0; q < queries; ++q) {
+    for (index_t i = 0; i < counts[q]; ++i) {
+      const auto j = static_cast<dro::document_t>(i % n);
+      list.push_back({j, (j + 5) % 37, (j + 11) % 37});
+    }
+    offsets(q + 1, 0) = static_cast<std::int32_t>(list.size());
+  }
+  const auto total = static_cast<index_t>(list.size());
+  const auto rankings = test::ranking_matrix(list);
+  const auto coefficients = test::random_matrix<T>(total, 1, -1, 1, 92);
+  auto scores = test::random_matrix<T>(queries, n, -3, 3, 91);
+  for (index_t j = 0; j < n; ++j) scores(2, j) *= T(60);  // by logarithms
+  dro::host_backend b(1);
+  const auto groups = dro::grouping::ragged(std::as_const(b).view(offsets), total);
+  const auto z = std::as_const(b).view(rankings);
+  const auto made = dro::plackett_luce_gradient(b, scores, z, groups, coefficients);
+  dro::host_matrix<T> added(queries, n);
+  dro::accumulate_plackett_luce_gradient(b, scores, z, groups, coefficients, b.view(added));
+  CHECK(test::same(made, added));
+  // Whatever the memory held before.
+  dro::host_matrix<T> used(queries, n);
+  for (index_t q = 0; q < queries; ++q) {
+    for (index_t j = 0; j < n; ++j) used(q, j) = test::nan<T>;
+  }
+  dro::detail::run_plackett_luce_gradient<T>(b, scores, z, groups, coefficients, b.view(used), false);
+  CHECK(test::same(used, added));
+  const auto of_none = test::matrix<dro::document_t>(total, 0, std::vector<dro::document_t>{});
+  const auto zero = dro::plackett_luce_gradient(b, scores, std::as_const(b).view(of_none), groups, coefficients);
+  CHECK(test::same(zero, dro::host_matrix<T>(queries, n)));
+}
+
 TEST_CASE("draws depend on seed, step, query and sample, and on nothing else") {
   dro::host_backend b(1);
   const auto scores = test::matrix<double>(2, 6, std::vector<double>(12, 0.0));

@@ -148,7 +148,7 @@ void require_queries(const Queries& queries, const grouping& groups, const char*
   }
 }
 
-/// Throws option_error unless samples ≥ 1 and 1 ≤ select ≤ documents.
+/// Throws option_error unless samples ≥ 1 and 1 ≤ select ≤ documents ≤ 2^29.
 inline void require_drawable(const draw_options& options, index_t documents) {
   if (options.samples < 1) {
     throw option_error("samples is " + std::to_string(options.samples) + ", expected at least 1");
@@ -156,6 +156,10 @@ inline void require_drawable(const draw_options& options, index_t documents) {
   if (options.select < 1 || options.select > documents) {
     throw option_error("select is " + std::to_string(options.select) + ", expected 1 to " + std::to_string(documents) +
                        ", the number of documents");
+  }
+  constexpr index_t most = index_t{1} << 29;
+  if (documents > most) {
+    throw option_error("documents is " + std::to_string(documents) + ", expected at most " + std::to_string(most));
   }
 }
 
