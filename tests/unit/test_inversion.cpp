@@ -30,8 +30,6 @@ namespace {
 
 using dro::document_t;
 using dro::index_t;
-using dro::joint_noise;
-using dro::noise_kind;
 using dro::noise_source;
 using dro::detail::mass_sums;
 using dro::noise::integer_mass;
@@ -135,10 +133,9 @@ struct drawn_by_library {
 };
 
 template <class B, class T>
-drawn_by_library<T> draw(B&& b, const dro::host_matrix<T>& scores, index_t samples, index_t select,
-                         const joint_noise& joint) {
+drawn_by_library<T> draw(B&& b, const dro::host_matrix<T>& scores, index_t samples, index_t select) {
   const dro::random_state<std::remove_cvref_t<B>> random(b, key.seed, key.step);
-  const auto z = dro::draw_plackett_luce(b, write(b, scores), random.source(b), {samples, select}, {.noise = joint});
+  const auto z = dro::draw_plackett_luce(b, write(b, scores), random.source(b), {samples, select});
   return {read(b, z.rankings()), read(b, z.log_proposal())};
 }
 
@@ -182,8 +179,7 @@ struct tally {
 
 /// Holds draws of a table of scores against the definition, and a few of each query's log q against the exact ones.
 template <class T>
-void check_draws(const dro::host_matrix<T>& scores, index_t samples, const joint_noise& joint,
-                 const drawn_by_library<T>& found, tally& seen) {
+void check_draws(const dro::host_matrix<T>& scores, index_t samples, const drawn_by_library<T>& found, tally& seen) {
   const index_t select = found.rankings.cols();
   index_t wrong = 0;
   for (index_t q = 0; q < scores.rows(); ++q) {
@@ -191,7 +187,7 @@ void check_draws(const dro::host_matrix<T>& scores, index_t samples, const joint
     const real tolerance = test::log_q_error(of_query, select);
     const bool has_log_q = std::all_of(of_query.begin(), of_query.end(), [](T s) { return s < test::infinity<T>; });
     for (index_t i = 0; i < samples; ++i) {
-      const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(i), joint};
+      const noise_source source{key, static_cast<std::uint32_t>(q), static_cast<std::uint32_t>(i)};
       const drawn expected = by_definition(of_query, source, select);
       const index_t row = q * samples + i;
       if (test::ranking_of(found.rankings, row) != expected.ranking) ++wrong;
@@ -209,9 +205,6 @@ void check_draws(const dro::host_matrix<T>& scores, index_t samples, const joint
   CAPTURE(select);
   CHECK(wrong == 0);
 }
-
-constexpr joint_noise kinds_of_noise[] = {
-    {}, {noise_kind::antithetic}, {noise_kind::latin_hypercube, 2}, {noise_kind::latin_hypercube, 4}};
 
 }  // namespace
 
@@ -386,7 +379,7 @@ TEST_CASE_TEMPLATE("a second pick beside what the first one took: no place is lo
       if (first_place < begin || first_place - begin >= size) continue;
       const std::vector<Word> ends = running_sums(std::vector<Word>{begin, size, total - size - begin});
       test::ranking picks;
-      dro::detail::draw_by_inversion<false>(
+      dro::detail::draw_by_inversion(
           mass_sums<Word>(ends.data(), 3), source, 0, 2, dro::detail::taken_in_registers<Word, 2, 1>{},
           [](index_t, int) { return dro::no_document; },
           [&](int, const dro::detail::picks_of_lanes<Word, 1>& pick) { picks.push_back(pick.document[0]); });
@@ -397,19 +390,18 @@ TEST_CASE_TEMPLATE("a second pick beside what the first one took: no place is lo
   CHECK(tried > 16);
 }
 
-TEST_CASE_TEMPLATE("draws are what their definition says, in eight lanes and one at a time, for any scores and noise",
-                   T, float, double) {
+TEST_CASE_TEMPLATE("draws are what their definition says, in eight lanes and one at a time, for any scores", T, float,
+                   double) {
   test::numbers next(4);
   tally seen;
   for (index_t n = 1; n <= 70; ++n) {
     const auto scores = awkward_scores<T>(n);
     const auto any = 1 + static_cast<index_t>(next.word() % static_cast<std::uint64_t>(n));
     for (const index_t select : {std::min<index_t>(n, 1 + n % 12), any, n}) {
-      const joint_noise& joint = kinds_of_noise[next.word() % 4];
-      const index_t samples = joint.block() == 1 ? 21 : 20;  // not a multiple of 8, nor of 16
-      const auto together = draw(dro::host_backend(1), scores, samples, select, joint);
-      check_draws(scores, samples, joint, together, seen);
-      const auto alone = draw(backend_with_team<single_lane_team>(), scores, samples, select, joint);
+      constexpr index_t samples = 21;  // not a multiple of 8, nor of 16
+      const auto together = draw(dro::host_backend(1), scores, samples, select);
+      check_draws(scores, samples, together, seen);
+      const auto alone = draw(backend_with_team<single_lane_team>(), scores, samples, select);
       CHECK(test::same(together.rankings, alone.rankings));
     }
   }
@@ -424,10 +416,8 @@ TEST_CASE_TEMPLATE("draws are what their definition says, by teams of several th
   tally seen;
   for (const auto& [n, select] : {std::pair<index_t, index_t>{1, 1}, {7, 7}, {33, 5}, {70, 12}}) {
     const auto scores = awkward_scores<T>(n);
-    for (const joint_noise& joint : {kinds_of_noise[0], kinds_of_noise[3]}) {
-      for (const int size : {2, 3, 5}) {
-        check_draws(scores, 20, joint, draw(dro::concurrent_backend(size), scores, 20, select, joint), seen);
-      }
+    for (const int size : {2, 3, 5}) {
+      check_draws(scores, 20, draw(dro::concurrent_backend(size), scores, 20, select), seen);
     }
   }
 }
@@ -436,8 +426,8 @@ TEST_CASE_TEMPLATE("draws among many documents are what their definition says", 
   tally seen;
   for (const auto& [n, select] : {std::pair<index_t, index_t>{1000, 17}, {4200, 3}}) {
     const auto scores = awkward_scores<T>(n);
-    check_draws(scores, 4, {}, draw(dro::host_backend(1), scores, 4, select, {}), seen);
-    check_draws(scores, 4, {}, draw(dro::concurrent_backend(3), scores, 4, select, {}), seen);
+    check_draws(scores, 4, draw(dro::host_backend(1), scores, 4, select), seen);
+    check_draws(scores, 4, draw(dro::concurrent_backend(3), scores, 4, select), seen);
   }
 }
 
@@ -473,7 +463,7 @@ TEST_CASE("a document whose integer mass has few digits is scored all the same")
   const auto table = test::matrix<float>(1, n, scores);
   const auto samples = static_cast<index_t>(sample) + 1;
   for (const index_t select : {index_t{1}, n}) {
-    const auto found = draw(dro::host_backend(1), table, samples, select, {});
+    const auto found = draw(dro::host_backend(1), table, samples, select);
     CHECK(found.rankings(samples - 1, 0) == light);
     const auto z = test::ranking_of(found.rankings, samples - 1);
     DRO_CHECK_NEAR(found.log_q(samples - 1, 0), test::plackett_luce_log_prob(test::row(table, 0), z),
@@ -508,7 +498,7 @@ TEST_CASE_TEMPLATE("rankings are as frequent as they are likely, on each of the 
         probability[z] = std::exp(test::plackett_luce_log_prob(test::row(table, 0), z));
       }
     }
-    const auto found = draw(dro::host_backend(1), table, samples, select, {});
+    const auto found = draw(dro::host_backend(1), table, samples, select);
     std::map<test::ranking, std::size_t> counts;
     std::size_t others = 0;
     for (index_t i = 0; i < samples; ++i) {
@@ -528,7 +518,7 @@ TEST_CASE_TEMPLATE("log q of draws is what plackett_luce_log_prob gives for them
       const index_t select = std::min<index_t>(n, 5);
       auto scores = test::random_matrix<T>(3, n, -scale, scale, static_cast<std::uint64_t>(n));
       dro::host_backend b(1);
-      const auto found = draw(b, scores, samples, select, {});
+      const auto found = draw(b, scores, samples, select);
       dro::host_matrix<T> log_p(3 * samples, 1);
       dro::plackett_luce_log_prob(b, scores, std::as_const(b).view(found.rankings), dro::grouping::uniform(3, samples),
                                   b.view(log_p));
@@ -544,13 +534,13 @@ TEST_CASE_TEMPLATE("log q of draws is what plackett_luce_log_prob gives for them
 TEST_CASE_TEMPLATE("what is certain has a log q of 0 and never more", T, float, double) {
   dro::host_matrix<T> one(40, 1);
   for (index_t q = 0; q < 40; ++q) one(q, 0) = static_cast<T>(static_cast<double>(q - 20) * 1.37);
-  const auto alone = draw(dro::host_backend(1), one, 3, 1, {});
+  const auto alone = draw(dro::host_backend(1), one, 3, 1);
   for (index_t i = 0; i < 120; ++i) CHECK(alone.log_q(i, 0) == T(0));
   // One document has all but some 2^-25 of the mass: log q is within its error of 0, on this side.
   for (index_t n = 2; n < 40; ++n) {
     auto scores = test::random_matrix<T>(20, n, -1, 1, 81);
     for (index_t q = 0; q < 20; ++q) scores(q, n / 2) += T(17);
-    const auto found = draw(dro::host_backend(1), scores, 4, 1, {});
+    const auto found = draw(dro::host_backend(1), scores, 4, 1);
     for (index_t i = 0; i < 80; ++i) CHECK(found.log_q(i, 0) <= T(0));
   }
 }
@@ -560,7 +550,7 @@ TEST_CASE_TEMPLATE("log q is NaN where a score is NaN or +inf", T, float, double
     auto scores = test::random_matrix<T>(3, 9, -1, 1, 82);
     scores(1, 4) = wrong;
     for (const index_t select : {index_t{1}, index_t{3}, index_t{8}}) {
-      const auto found = draw(dro::host_backend(1), scores, 21, select, {});
+      const auto found = draw(dro::host_backend(1), scores, 21, select);
       for (index_t i = 0; i < 63; ++i) CHECK(std::isnan(found.log_q(i, 0)) == (i / 21 == 1));
     }
   }
@@ -575,7 +565,7 @@ TEST_CASE_TEMPLATE("log q of a draw does not depend on what other samples drew",
   for (index_t q = 0; q < scores.rows(); ++q) {
     for (index_t j = heavy; j < heavy + 3; ++j) scores(q, j) -= T(1.94);
   }
-  const auto together = draw(dro::host_backend(1), scores, 16, select, {});
+  const auto together = draw(dro::host_backend(1), scores, 16, select);
   index_t left_over = 0;
   for (index_t row = 0; row < 480; ++row) {
     const auto z = test::ranking_of(together.rankings, row);
@@ -584,7 +574,7 @@ TEST_CASE_TEMPLATE("log q of a draw does not depend on what other samples drew",
   CHECK(left_over > 480 / 10);
   CHECK(left_over < 480 / 3);
   for (const index_t samples : {1, 3, 9}) {
-    const auto fewer = draw(dro::host_backend(1), scores, samples, select, {});
+    const auto fewer = draw(dro::host_backend(1), scores, samples, select);
     for (index_t q = 0; q < scores.rows(); ++q) {
       for (index_t i = 0; i < samples; ++i) {
         CHECK(fewer.log_q(q * samples + i, 0) == together.log_q(q * 16 + i, 0));
@@ -605,7 +595,7 @@ TEST_CASE_TEMPLATE("fewer possible documents than picks: what there is, then no 
   for (const T far : {T(0), T(10), T(30), T(1000)}) {  // drawn on each of the ways
     const auto scores = test::matrix<T>(1, 6, std::vector<T>{-inf, 0, far, -inf, test::nan<T>, -inf});
     for (const index_t select : {index_t{3}, index_t{6}}) {
-      const auto found = draw(dro::host_backend(1), scores, 20, select, {});
+      const auto found = draw(dro::host_backend(1), scores, 20, select);
       for (index_t i = 0; i < 20; ++i) {
         test::ranking z = test::ranking_of(found.rankings, i);
         std::sort(z.begin(), z.begin() + 2);

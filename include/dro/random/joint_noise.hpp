@@ -15,22 +15,17 @@ namespace dro {
 
 /// How the random words of one query's samples hang together. Each sample alone has the same distribution under all of
 /// them, so whatever is the mean of one sample keeps its value; samples of different blocks are independent.
-///
-/// A position is a pick where each pick takes one word (inversion.hpp): v runs through the documents left, in the order
-/// of their numbers, each as long as it is likely. It is a candidate of a pick where those have Gumbel noise.
 enum class noise_kind : std::uint8_t {
   /// Every sample has words of its own.
   independent,
   /// Sample 2k + 1 has the bitwise complements of the words of sample 2k, which stand for 1 − v where those stand for v
-  /// (Hammersley & Morton 1956). Sample 2k has the words it would have alone. It helps where v and 1 − v err to
-  /// opposite sides: under one word a pick, the errors of what rises or falls with the number of the document cancel,
-  /// while a document in the middle of the others is picked by both samples or by none.
+  /// (Hammersley & Morton 1956). Sample 2k has the words it would have alone.
   antithetic,
   /// At each position the samples of a block of r fall one into each of the r intervals [k/r, (k + 1)/r) of v, in an
   /// order of its own for each position (Latin hypercube sampling, McKay, Beckman & Conover 1979). Of what is additive
   /// over positions the variance of a mean of r samples falls from the order of 1/r to that of 1/r³; of nothing does it
-  /// exceed that of r − 1 independent samples (Owen 1997). A shifted lattice of so few points does worse where keys of
-  /// Gumbel noise are compared with each other: positions that move in step lose what the others gain.
+  /// exceed that of r − 1 independent samples (Owen 1997). A shifted lattice of so few points does worse here: keys are
+  /// compared with each other, and positions that move in step lose what the others gain.
   latin_hypercube
 };
 

@@ -76,34 +76,13 @@ struct noise_source {
     return four;
   }
 
-  /// out[k][l] = the random word of position 4 `block` + k of sample `sample` + l, as `words` of that sample gives it.
-  /// On the host the samples share vector registers; a device has one sample a thread. With `Joint` false it is known
-  /// when compiled that samples share no noise.
-  template <bool Joint, index_t Lanes>
-  DRO_HOST_DEVICE void words(std::uint32_t block, math::lanes<std::uint32_t, Lanes> (&out)[4]) const noexcept {
-    if constexpr (!Joint) {
-      math::lanes<std::uint32_t, Lanes> own;
-      for (index_t l = 0; l < Lanes; ++l) own[l] = sample + static_cast<std::uint32_t>(l);
-      philox_lanes(block, own, key.first_query + query, key.step, key.philox(), out);
-    } else if (joint.kind == noise_kind::latin_hypercube) {
-      for (index_t l = 0; l < Lanes; ++l) {
-        const random_words four = noise_source{key, query, sample + static_cast<std::uint32_t>(l), joint}.words(block);
-        for (std::size_t k = 0; k < 4; ++k) out[k][l] = four[k];
-      }
-    } else {
-      const auto place = static_cast<std::uint32_t>(joint.block()) - 1;  // the bit that counts within a block
-      math::lanes<std::uint32_t, Lanes> own;
-      math::lanes<std::uint32_t, Lanes> first;
-      for (index_t l = 0; l < Lanes; ++l) {
-        own[l] = sample + static_cast<std::uint32_t>(l);
-        first[l] = own[l] & ~place;
-      }
-      philox_lanes(block, first, key.first_query + query, key.step, key.philox(), out);
-      if (place == 0) return;
-      for (std::size_t k = 0; k < 4; ++k) {
-        for (index_t l = 0; l < Lanes; ++l) out[k][l] ^= 0U - (own[l] & place);
-      }
-    }
+  /// out[k][l] = the random word of position 4 `block` + k of sample `sample` + l, where samples share no noise. On the
+  /// host the samples share vector registers; a device has one sample a thread.
+  template <index_t Lanes>
+  DRO_HOST_DEVICE void words_alone(std::uint32_t block, math::lanes<std::uint32_t, Lanes> (&out)[4]) const noexcept {
+    math::lanes<std::uint32_t, Lanes> own;
+    for (index_t l = 0; l < Lanes; ++l) own[l] = sample + static_cast<std::uint32_t>(l);
+    philox_lanes(block, own, key.first_query + query, key.step, key.philox(), out);
   }
 
   /// The standard Gumbel variable of one position. Computes a whole Philox block: see `gumbel_fill`.

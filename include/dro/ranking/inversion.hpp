@@ -106,7 +106,7 @@ struct picks_of_lanes {
 /// Draws `select` picks for Taken::lanes samples from `source` on, and calls each(t, pick) for pick t of all lanes, as
 /// long as at least least_left is left for one of them. The picks t < first are made: lane l's is made(l, t). One
 /// thread; O(log n + t) for pick t.
-template <bool Joint, class Word, class Taken, class Made, class F>
+template <class Word, class Taken, class Made, class F>
 DRO_HOST_DEVICE void draw_by_inversion(const mass_sums<Word>& sums, const noise_source& source, int first, int select,
                                        Taken taken, Made&& made, F&& each) {
   constexpr index_t Lanes = Taken::lanes;
@@ -117,7 +117,7 @@ DRO_HOST_DEVICE void draw_by_inversion(const mass_sums<Word>& sums, const noise_
   DRO_UNROLL
   for (int t = 0; t < last; ++t) {
     if (t >= select) break;
-    if (t % 4 == 0) source.template words<Joint>(static_cast<std::uint32_t>(t / 4), words);
+    if (t % 4 == 0) source.words_alone(static_cast<std::uint32_t>(t / 4), words);
     bool any = false;
     for (index_t l = 0; l < Lanes; ++l) {
       pick.is_made[l] = t < first || pick.left[l] >= least_left<Word>;

@@ -24,6 +24,7 @@
 #include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/draws.hpp>
+#include <dro/ranking/gumbel_top_k.hpp>
 #include <dro/ranking/masses.hpp>
 #include <dro/ranking/plackett_luce_draw.hpp>
 #include <dro/ranking/plackett_luce_gradient.hpp>
@@ -72,13 +73,15 @@ void run_plackett_luce_gradient(B& b, const M& scores, matrix_view<const documen
 
 }  // namespace detail
 
-/// Draws `options.samples` rankings for each query. `scores` [queries × documents]. As a rule by Gumbel-top-K (Kool et
-/// al. 2019, section 2.3): the K largest of s_j/τ + Gumbel noise, in descending order; where `how` truncates, pick by
-/// pick, each by Gumbel-max over what it may be. The noise is the same on every backend, so bit-equal scores give
-/// bit-equal rankings if top_p = 1. log q of the draws is their log-probability under the distribution drawn from, see
-/// `sampling`. A query with fewer than K possible documents gets incomplete rankings of log-probability −inf.
-/// Throws option_error if samples or K do not fit, or for options that `sampling` does not take. Queues one program,
-/// two if τ ≠ 1: O(n exp + m (n K + K log)) a query; truncated, O(n² + m K n exp).
+/// Draws `options.samples` rankings for each query. `scores` [queries × documents]. As a rule pick after pick, by
+/// inverting the distribution function of what is left (inversion.hpp); where samples share noise, by Gumbel-top-K
+/// (Kool et al. 2019, section 2.3), the K largest of s_j/τ + Gumbel noise in descending order; where `how` truncates,
+/// pick by pick, each by Gumbel-max over what it may be. Masses and noise are made in integers, so bit-equal scores
+/// give bit-equal rankings on every backend if top_p = 1. log q of the draws is their log-probability under the
+/// distribution drawn from, see `sampling`; NaN if a score is NaN or +inf. A query with fewer than K possible documents
+/// gets incomplete rankings of log-probability −inf. Throws option_error if samples or K do not fit, or for options
+/// that `sampling` does not take. Queues one program, two if τ ≠ 1: O(n + m K (log n + K)) a query; with shared noise
+/// O(n exp + m n K); truncated, O(n² + m K n exp).
 template <backend B, viewable<B> M>
 [[nodiscard]] auto draw_plackett_luce(B& b, const M& scores, const random_source& random, const draw_options& options,
                                       const sampling& how = {}) {
@@ -93,8 +96,13 @@ template <backend B, viewable<B> M>
   auto rankings = b.template make<document_t>(groups.total(), options.select);
   auto log_prob = b.template make<T>(groups.total(), 1);
   if (!how.truncates()) {
-    detail::run_plackett_luce_draws(
-        b, detail::plackett_luce_draws<T>{s, b.view(rankings), b.view(log_prob), options.samples, random, how.noise});
+    const matrix_view<document_t> z = b.view(rankings);
+    if (how.noise.kind == noise_kind::independent) {
+      detail::run_plackett_luce_draws(b,
+                                      detail::plackett_luce_draws<T>{s, z, b.view(log_prob), options.samples, random});
+    } else {
+      b.run(s.rows, detail::gumbel_top_k_program<T>{s, z, b.view(log_prob), options.samples, random, how.noise});
+    }
     return draws<B, T>(b, std::move(rankings), std::move(log_prob), groups, how.traits());
   }
   auto log_kept = b.template make<T>(groups.total(), 1);

@@ -3,7 +3,7 @@
 #define DRO_RANKING_PLACKETT_LUCE_DRAW_HPP
 
 /// \file
-/// The row program behind draw_plackett_luce.
+/// The row program behind draw_plackett_luce where samples share no noise.
 ///
 /// A pick is the document at a uniform place in the integer mass that is left (inversion.hpp). By definition the masses
 /// are relative to the largest one of the query and summed in 32 bits, as long as least_left of that is left; then in
@@ -20,7 +20,6 @@
 #include <dro/config.hpp>
 #include <dro/math/lanes.hpp>
 #include <dro/random/integer_mass.hpp>
-#include <dro/random/joint_noise.hpp>
 #include <dro/random/noise_source.hpp>
 #include <dro/random/random_state.hpp>
 #include <dro/ranking/constants.hpp>
@@ -92,7 +91,6 @@ struct plackett_luce_draws {
   matrix_view<T> log_prob;
   index_t samples;
   random_source random;
-  joint_noise noise;
 
   [[nodiscard]] DRO_HOST_DEVICE index_t rows_of_query() const { return (samples + draws_of_row - 1) / draws_of_row; }
   /// Rows of the program.
@@ -114,7 +112,7 @@ struct plackett_luce_draws {
     return {query, sample, query * samples + sample, rest < draws_of_row ? rest : draws_of_row};
   }
   [[nodiscard]] DRO_HOST_DEVICE noise_source source(index_t query, index_t sample) const {
-    return {random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample), noise};
+    return {random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample)};
   }
 
   using wide = std::uint64_t;
@@ -187,7 +185,7 @@ struct undecided_draws : plackett_luce_draws<T> {
     const auto select = static_cast<int>(this->rankings.cols);
     int made = 0;
     while (this->rankings(draw, made) != no_document) ++made;
-    draw_by_inversion<true>(
+    draw_by_inversion(
         sums, words, made, select, taken, [&](index_t, int t) { return this->rankings(draw, t); },
         [&](int t, const picks_of_lanes<wide, 1>& pick) { this->rankings(draw, t) = pick.document[0]; });
   }
@@ -220,8 +218,8 @@ struct undecided_draws : plackett_luce_draws<T> {
 };
 
 /// Draws rankings and scores them: those for which 32 bits do a thread each, the others all threads together. `Slots`:
-/// the picks of a draw that registers hold, 0 where they are too many. `Joint`: whether samples may share noise.
-template <class T, index_t Slots, bool Joint>
+/// the picks of a draw that registers hold, 0 where they are too many.
+template <class T, index_t Slots>
 struct plackett_luce_draw_program : plackett_luce_draws<T> {
   using base = plackett_luce_draws<T>;
   using typename base::narrow;
@@ -310,7 +308,7 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     math::lanes<T, width> least;
     math::lanes<int, width> picked = {};
     for (index_t l = 0; l < width; ++l) least[l] = std::numeric_limits<T>::max();
-    draw_by_inversion<Joint>(
+    draw_by_inversion(
         all.sums, words, 0, select, taken, [](index_t, int) { return no_document; },
         [&](int t, const picks_of_lanes<narrow, width>& pick) {
           math::lanes<T, width> own;
@@ -337,21 +335,18 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   }
 };
 
-/// Queues the program that draws `options.samples` rankings for each query.
+/// Queues the program that makes `draws`.
 template <class B, class T>
 void run_plackett_luce_draws(B& b, const plackett_luce_draws<T>& draws) {
-  const auto run = [&]<index_t Slots, bool Joint>(std::integral_constant<index_t, Slots>, std::bool_constant<Joint>) {
-    b.run(draws.rows(), plackett_luce_draw_program<T, Slots, Joint>{draws});
+  const auto run = [&]<index_t Slots>(std::integral_constant<index_t, Slots>) {
+    b.run(draws.rows(), plackett_luce_draw_program<T, Slots>{draws});
   };
-  const index_t select = draws.rankings.cols;
-  if (draws.noise.kind != noise_kind::independent) {
-    run(std::integral_constant<index_t, 0>{}, std::true_type{});
-  } else if (select <= 5) {
-    run(std::integral_constant<index_t, 5>{}, std::false_type{});
-  } else if (select <= 10) {
-    run(std::integral_constant<index_t, 10>{}, std::false_type{});
+  if (draws.rankings.cols <= 5) {
+    run(std::integral_constant<index_t, 5>{});
+  } else if (draws.rankings.cols <= 10) {
+    run(std::integral_constant<index_t, 10>{});
   } else {
-    run(std::integral_constant<index_t, 0>{}, std::false_type{});
+    run(std::integral_constant<index_t, 0>{});
   }
 }
 

@@ -10,10 +10,10 @@
 // clang-format off
 #define DRO_CUDA_RANKING_PROGRAMS(X, T) \
   X(dro::detail::divide_program<T>) \
-  X(dro::detail::plackett_luce_draw_program<T, 5, false>) \
-  X(dro::detail::plackett_luce_draw_program<T, 10, false>) \
-  X(dro::detail::plackett_luce_draw_program<T, 0, false>) \
-  X(dro::detail::plackett_luce_draw_program<T, 0, true>) \
+  X(dro::detail::plackett_luce_draw_program<T, 5>) \
+  X(dro::detail::plackett_luce_draw_program<T, 10>) \
+  X(dro::detail::plackett_luce_draw_program<T, 0>) \
+  X(dro::detail::gumbel_top_k_program<T>) \
   X(dro::detail::plackett_luce_log_prob_program<T>) \
   X(dro::detail::plackett_luce_gradient_program<T>) \
   X(dro::detail::truncated_draw_program<T>) \
