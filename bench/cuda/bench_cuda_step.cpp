@@ -11,6 +11,7 @@
 //   inputs_and_outputs_bytes  the least it could
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <string>
@@ -56,23 +57,24 @@ int attribute(cuda_backend& b, cudaDeviceAttr which) {
   return value;
 }
 
-/// Seconds below which no kernel can draw: B m n random words, each of them made, turned into a key and offered to the
-/// K + 1 largest so far. Counted from the definitions, for each of the units of a multiprocessor that work side by
-/// side, with the results they give a clock (CUDA C++ Programming Guide, "Arithmetic Instructions", compute
-/// capability 9.0); the slowest unit counts. Loads, stores, addresses, loop counters and log p(z) are left out, so it
-/// is a bound and no prediction.
+/// Seconds below which no kernel can draw: B m K random words, each of them made, turned into a place in the mass that
+/// is left and looked up, and a mass for each document and 16 samples. Counted from the definitions, for the two units of
+/// a multiprocessor that take integers, with the results they give a clock (CUDA C++ Programming Guide, "Arithmetic
+/// Instructions", compute capability 9.0: 64 products; 64 sums, comparisons and logical operations); the slower one
+/// counts. Loads, stores, addresses, loop counters and log p(z) are left out, so it is a bound and no prediction.
 ///
 ///     a word of Philox4x32-10   10 rounds of 2 wide products and 2 xors of three numbers, for 4 words: 5 and 5
-///     its noise                 2 logarithms
-///     its key                   a conversion, 2 products and the sum with the score; packed with the document's
-///                               number by 2 logical operations
-///     its place                 a minimum and a maximum for each of the K + 1
+///     its place                 a product; a comparison and a sum for each earlier pick, (K − 1)/2 of them on average,
+///                               and for each of the ⌈log₂ n⌉ steps of the search
+///     a mass                    8 products; 6 sums, a shift by 64 bits (2) and another sum of 64 bits (2)
 double instruction_bound(cuda_backend& b, const step_shape& s) {
-  const double words = static_cast<double>(s.queries * s.samples * s.documents);
-  const double logical = 5 + 2 + 2 * static_cast<double>(s.select + 1);
-  const double clocks_a_word = std::max({logical / 64, 5.0 / 64, 2.0 / 16, 4.0 / 128});
+  const auto words = static_cast<double>(s.queries * s.samples * s.select);
+  const auto masses = static_cast<double>(s.queries * ((s.samples + 15) / 16) * s.documents);
+  const double steps = std::ceil(std::log2(static_cast<double>(s.documents)));
+  const double products = words * (5 + 1) + masses * 8;
+  const double others = words * (5 + 2 * ((static_cast<double>(s.select) - 1) / 2 + steps)) + masses * 10;
   const double clocks_a_second = 1e3 * attribute(b, cudaDevAttrClockRate);
-  return words * clocks_a_word / (attribute(b, cudaDevAttrMultiProcessorCount) * clocks_a_second);
+  return std::max(products, others) / 64 / (attribute(b, cudaDevAttrMultiProcessorCount) * clocks_a_second);
 }
 
 template <class T>

@@ -20,6 +20,57 @@ struct lanes {
   DRO_HOST_DEVICE constexpr const T& operator[](index_t l) const { return lane[l]; }
 };
 
+namespace detail {
+
+#if !defined(__CUDACC__)
+/// A vector type of g++ and clang, for what they do not make vector code of by themselves. Not passed by value: how it
+/// is depends on the compiler's flags.
+template <class T, index_t Lanes>
+struct vector_of {
+  typedef T type __attribute__((vector_size(static_cast<std::size_t>(Lanes) * sizeof(T))));
+};
+#endif
+
+}  // namespace detail
+
+/// x[l] += by[l] where x[l] ≥ from[l].
+template <class T, index_t Lanes>
+DRO_HOST_DEVICE void add_where_reached(lanes<T, Lanes>& x, const lanes<T, Lanes>& from, const lanes<T, Lanes>& by) {
+#if !defined(__CUDACC__)
+  if constexpr (Lanes > 1) {
+    typename detail::vector_of<T, Lanes>::type value, bound, term;
+    __builtin_memcpy(&value, &x, sizeof(x));
+    __builtin_memcpy(&bound, &from, sizeof(x));
+    __builtin_memcpy(&term, &by, sizeof(x));
+    value += value >= bound ? term : term - term;
+    __builtin_memcpy(&x, &value, sizeof(x));
+    return;
+  }
+#endif
+  for (index_t l = 0; l < Lanes; ++l) x[l] += x[l] >= from[l] ? by[l] : T(0);
+}
+
+/// How many of the first n of `limits` are no larger than x[l].
+template <class T, index_t Lanes>
+[[nodiscard]] DRO_HOST_DEVICE lanes<T, Lanes> count_reached(const T* limits, index_t n, const lanes<T, Lanes>& x) {
+  lanes<T, Lanes> count = {};
+#if !defined(__CUDACC__)
+  if constexpr (Lanes > 1) {
+    typename detail::vector_of<T, Lanes>::type value;
+    __builtin_memcpy(&value, &x, sizeof(x));
+    const auto nothing = value - value;
+    auto sum = nothing;
+    for (index_t i = 0; i < n; ++i) sum += limits[i] <= value ? nothing + 1 : nothing;
+    __builtin_memcpy(&count, &sum, sizeof(x));
+    return count;
+  }
+#endif
+  for (index_t i = 0; i < n; ++i) {
+    for (index_t l = 0; l < Lanes; ++l) count[l] += limits[i] <= x[l] ? T(1) : T(0);
+  }
+  return count;
+}
+
 }  // namespace dro::math
 
 #endif

@@ -60,29 +60,42 @@ class mass_sums {
     return j;
   }
 
+  /// The same for several places. The host counts the sums up to each place, all places at once, while they are few.
+  template <index_t Lanes>
+  [[nodiscard]] DRO_HOST_DEVICE math::lanes<std::uint32_t, Lanes> documents_at(
+      const math::lanes<Word, Lanes>& places) const {
+    if constexpr (Lanes > 1 && sizeof(Word) == sizeof(std::uint32_t)) {
+      if (documents_ <= counted) return math::count_reached(ends_, static_cast<index_t>(documents_), places);
+    }
+    math::lanes<std::uint32_t, Lanes> j;
+    for (index_t l = 0; l < Lanes; ++l) j[l] = document_at(places[l]);
+    return j;
+  }
+
  private:
   static constexpr std::uint32_t block = 32;
+  static constexpr std::uint32_t counted = 96;
 
   const Word* ends_;
   std::uint32_t documents_;
   std::uint32_t first_step_;  // the largest power of two below the number of documents
 };
 
-/// What a pick took away, as an interval of the mass that was left before it. With it a place in what is left
-/// afterwards becomes the place in what was left before.
-template <class Word>
+/// What a pick of `Lanes` draws took away, as an interval of the mass that was left before it. With it a place in what
+/// is left afterwards becomes the place in what was left before.
+template <class Word, index_t Lanes>
 struct taken_mass {
-  Word begin;
-  Word size;
+  math::lanes<Word, Lanes> begin;
+  math::lanes<Word, Lanes> size;
 };
 
-/// What the picks of `Lanes` draws took, in registers: up to `Slots` picks.
+/// What the picks took, in registers: up to `Slots` picks.
 template <class Word, index_t Slots, index_t Lanes>
 struct taken_in_registers {
   static constexpr int slots = static_cast<int>(Slots);
   static constexpr index_t lanes = Lanes;
-  math::lanes<taken_mass<Word>, Lanes> pick[static_cast<std::size_t>(Slots)];
-  DRO_HOST_DEVICE math::lanes<taken_mass<Word>, Lanes>& operator[](int t) { return pick[t]; }
+  taken_mass<Word, Lanes> pick[static_cast<std::size_t>(Slots)];
+  DRO_HOST_DEVICE taken_mass<Word, Lanes>& operator[](int t) { return pick[t]; }
 };
 
 /// The same for any number of picks, in memory, `stride` apart.
@@ -90,17 +103,16 @@ template <class Word, index_t Lanes>
 struct taken_in_memory {
   static constexpr int slots = 0;
   static constexpr index_t lanes = Lanes;
-  math::lanes<taken_mass<Word>, Lanes>* pick;
+  taken_mass<Word, Lanes>* pick;
   index_t stride;
-  DRO_HOST_DEVICE math::lanes<taken_mass<Word>, Lanes>& operator[](int t) { return pick[t * stride]; }
+  DRO_HOST_DEVICE taken_mass<Word, Lanes>& operator[](int t) { return pick[t * stride]; }
 };
 
 /// One pick of several draws side by side.
 template <class Word, index_t Lanes>
 struct picks_of_lanes {
-  math::lanes<bool, Lanes> is_made;  // whether enough was left; the rest says nothing where not
-  math::lanes<document_t, Lanes> document;
-  math::lanes<Word, Lanes> left;  // the mass of all that was left before it
+  math::lanes<document_t, Lanes> document;  // no_document where not enough was left
+  math::lanes<Word, Lanes> left;            // the mass of all that was left before it
 };
 
 /// Draws `select` picks for Taken::lanes samples from `source` on, and calls each(t, pick) for pick t of all lanes, as
@@ -118,40 +130,42 @@ DRO_HOST_DEVICE void draw_by_inversion(const mass_sums<Word>& sums, const noise_
   for (int t = 0; t < last; ++t) {
     if (t >= select) break;
     if (t % 4 == 0) source.words_alone(static_cast<std::uint32_t>(t / 4), words);
-    bool any = false;
-    for (index_t l = 0; l < Lanes; ++l) {
-      pick.is_made[l] = t < first || pick.left[l] >= least_left<Word>;
-      any = any || pick.is_made[l];
-    }
-    if (!any) return;
-    for (index_t l = 0; l < Lanes; ++l) {
-      std::uint32_t j = 0;
-      Word begin = 0;  // of the document's mass in all, then in what is left
-      if (t < first) {
-        j = static_cast<std::uint32_t>(made(l, t));
-        begin = sums.begin(j);
-        for (int u = 0; u < t; ++u) begin -= made(l, u) < static_cast<document_t>(j) ? taken[u][l].size : 0;
-      } else {
-        const Word drawn = noise::uniform_place(words[0][l], pick.left[l]);
-        Word place = drawn;
-        DRO_UNROLL
-        for (int u = t - 1; u >= 0; --u) {
-          const taken_mass<Word> before = taken[u][l];
-          place += place >= before.begin ? before.size : 0;
-        }
-        j = sums.document_at(pick.is_made[l] ? place : 0);
-        begin = drawn - (place - sums.begin(j));
+    taken_mass<Word, Lanes>& own = taken[t];
+    if (t < first) {
+      for (index_t l = 0; l < Lanes; ++l) {
+        pick.document[l] = made(l, t);
+        const auto j = static_cast<std::uint32_t>(pick.document[l]);
+        own.begin[l] = sums.begin(j);
+        for (int u = 0; u < t; ++u) own.begin[l] -= made(l, u) < pick.document[l] ? taken[u].size[l] : 0;
+        own.size[l] = sums.end(j) - sums.begin(j);
       }
-      taken[t][l] = {begin, sums.end(j) - sums.begin(j)};
-      pick.document[l] = static_cast<document_t>(j);
+    } else {
+      bool any = false;
+      math::lanes<Word, Lanes> drawn;
+      for (index_t l = 0; l < Lanes; ++l) {
+        any = any || pick.left[l] >= least_left<Word>;
+        drawn[l] = noise::uniform_place(words[0][l], pick.left[l]);
+      }
+      if (!any) return;
+      math::lanes<Word, Lanes> place = drawn;
+      DRO_UNROLL
+      for (int u = t - 1; u >= 0; --u) math::add_where_reached(place, taken[u].begin, taken[u].size);
+      // A lane that has not enough left looks up nothing and takes nothing.
+      for (index_t l = 0; l < Lanes; ++l) place[l] = pick.left[l] >= least_left<Word> ? place[l] : 0;
+      const math::lanes<std::uint32_t, Lanes> j = sums.documents_at(place);
+      for (index_t l = 0; l < Lanes; ++l) {
+        const bool is_made = pick.left[l] >= least_left<Word>;
+        const Word begin = sums.begin(j[l]);
+        own.begin[l] = drawn[l] - (place[l] - begin);
+        own.size[l] = is_made ? sums.end(j[l]) - begin : 0;
+        pick.document[l] = is_made ? static_cast<document_t>(j[l]) : no_document;
+      }
     }
     each(t, pick);
-    for (index_t l = 0; l < Lanes; ++l) {
-      pick.left[l] -= pick.is_made[l] ? taken[t][l].size : 0;
-      words[0][l] = words[1][l];
-      words[1][l] = words[2][l];
-      words[2][l] = words[3][l];
-    }
+    for (index_t l = 0; l < Lanes; ++l) pick.left[l] -= own.size[l];
+    words[0] = words[1];
+    words[1] = words[2];
+    words[2] = words[3];
   }
 }
 

@@ -131,7 +131,7 @@ struct undecided_draws : plackett_luce_draws<T> {
   // Running sums of integer masses, or masses [mass_sums::size]; what picks took [K × draws_of_row], or membership
   // flags [n].
   std::size_t scratch_bytes() const {
-    const auto taken = static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<wide>);
+    const auto taken = static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<wide, 1>);
     const std::size_t flags = static_cast<std::size_t>(this->scores.cols) * sizeof(document_t);
     return behind_sums() + (taken > flags ? taken : flags);
   }
@@ -140,34 +140,46 @@ struct undecided_draws : plackett_luce_draws<T> {
   DRO_HOST_DEVICE void decide(Team& team, index_t row) const {
     const auto draws = this->range_of(row);
     bool incomplete = false;
-    const auto lacks_pick = [&](index_t i) {
-      return this->rankings(draws.draw + i, this->rankings.cols - 1) == no_document;
-    };
-    auto* const ends = team.template scratch<wide>();
-    const auto score = [&](index_t j) { return this->scores(draws.query, j); };
-    const auto sums = sum_all(team, score, ends);
-    auto* const taken = team.template scratch<math::lanes<taken_mass<wide>, 1>>(behind_sums());
-    team.for_each(draws.count, [&](index_t i) {
-      if (!lacks_pick(i)) return;
-      draw_one(sums, this->source(draws.query, draws.sample + i), draws.draw + i,
-               taken_in_memory<wide, 1>{taken + i, base::draws_of_row});
-      incomplete = incomplete || lacks_pick(i);
-    });
-    const bool any_incomplete = team.any(incomplete);
-    team.barrier();
-    auto* const chosen = team.template scratch<document_t>(behind_sums());
-    for (index_t i = 0; any_incomplete && i < draws.count; ++i) {
-      if (lacks_pick(i)) {
-        draw_with_team(team, draws.query, this->source(draws.query, draws.sample + i), draws.draw + i, ends, chosen);
-      }
-    }
+    team.for_each(draws.count, [&](index_t i) { incomplete = incomplete || lacks_pick(draws.draw + i); });
+    if (team.any(incomplete)) complete(team, draws);
     team.barrier();
     const relative_masses<T> masses(team, this->scores, this->rankings, draws.query, team.template scratch<T>());
     constexpr bool only_undecided = true;
-    write_log_probs(team, masses, draws.draw, draws.count, this->log_prob, chosen, only_undecided);
+    write_log_probs(team, masses, draws.draw, draws.count, this->log_prob,
+                    team.template scratch<document_t>(behind_sums()), only_undecided);
   }
 
  private:
+  [[nodiscard]] DRO_HOST_DEVICE bool lacks_pick(index_t draw) const {
+    return this->rankings(draw, this->rankings.cols - 1) == no_document;
+  }
+
+  /// Picks what rankings of a row lack: each by a thread as far as 64 bits go, the rest one by one with the team.
+  template <class Team>
+  DRO_HOST_DEVICE void complete(Team& team, const typename base::range& draws) const {
+    auto* const ends = team.template scratch<wide>();
+    const auto sums = sum_all(
+        team, [&](index_t j) { return this->scores(draws.query, j); }, ends);
+    auto* const taken = team.template scratch<taken_mass<wide, 1>>(behind_sums());
+    bool incomplete = false;
+    team.for_each(draws.count, [&](index_t i) {
+      const index_t draw = draws.draw + i;
+      if (!lacks_pick(draw)) return;
+      draw_one(sums, this->source(draws.query, draws.sample + i), draw,
+               taken_in_memory<wide, 1>{taken + i, base::draws_of_row});
+      incomplete = incomplete || lacks_pick(draw);
+    });
+    if (!team.any(incomplete)) return;
+    team.barrier();
+    auto* const chosen = team.template scratch<document_t>(behind_sums());
+    for (index_t i = 0; i < draws.count; ++i) {
+      const index_t draw = draws.draw + i;
+      if (lacks_pick(draw)) {
+        draw_with_team(team, draws.query, this->source(draws.query, draws.sample + i), draw, ends, chosen);
+      }
+    }
+  }
+
   template <class Team, class F>
   [[nodiscard]] DRO_HOST_DEVICE mass_sums<wide> sum_all(Team& team, const F& score, wide* ends) const {
     const index_t n = this->scores.cols;
@@ -228,7 +240,8 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   // Running sums of integer masses, of 64 and of 32 bits [mass_sums::size each]; masses [n]; where Slots is 0, what
   // picks took [K × draws_of_row].
   std::size_t scratch_bytes() const {
-    const auto taken = static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<narrow>);
+    const auto taken =
+        static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<narrow, 1>);
     const std::size_t own = behind_masses() + (Slots > 0 ? 0 : taken);
     const std::size_t of_rest = rest().scratch_bytes();
     return own > of_rest ? own : of_rest;
@@ -250,7 +263,7 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
       if constexpr (Slots > 0) {
         is_decided &= draw_lanes(all, words, draw, lanes, taken_in_registers<narrow, Slots, together>{});
       } else {
-        auto* const taken = team.template scratch<math::lanes<taken_mass<narrow>, together>>(behind_masses()) + tile;
+        auto* const taken = team.template scratch<taken_mass<narrow, together>>(behind_masses()) + tile;
         is_decided &= draw_lanes(all, words, draw, lanes,
                                  taken_in_memory<narrow, together>{taken, base::draws_of_row / together});
       }
@@ -314,11 +327,12 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
           math::lanes<T, width> own;
           math::lanes<T, width> left;
           for (index_t l = 0; l < width; ++l) {
-            if (l < size) out[l * row_stride + t * col_stride] = pick.is_made[l] ? pick.document[l] : no_document;
-            own[l] = all.mass[pick.document[l]];
+            const document_t j = pick.document[l];
+            if (l < size) out[l * row_stride + t * col_stride] = j;
+            own[l] = all.mass[j < 0 ? 0 : j];
             left[l] = static_cast<T>(pick.left[l]) * all.unit;
             least[l] = own[l] < least[l] ? own[l] : least[l];
-            picked[l] = pick.is_made[l] ? t + 1 : picked[l];
+            picked[l] = j < 0 ? picked[l] : t + 1;
           }
           product.multiply(own, left, t);
         });
