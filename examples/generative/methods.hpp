@@ -26,10 +26,10 @@ struct method {
 
 inline constexpr std::array methods = {
     method{method_id::dro, "dro", "both models, evidence of lists", 5e-3},
-    method{method_id::selector_frozen, "selector-frozen", "dro, the selector as warm-up left it", 2e-3},
-    method{method_id::reader_frozen, "reader-frozen", "dro, the reader as warm-up left it", 2e-3},
-    method{method_id::rag_sequence, "rag-sequence", "marginal over single documents", 2e-3, true},
-    method{method_id::emdr2, "emdr2", "that for the selector, reader on the best K", 2e-3, true},
+    method{method_id::selector_frozen, "selector-frozen", "dro, the selector as warm-up left it", 5e-3},
+    method{method_id::reader_frozen, "reader-frozen", "dro, the reader as warm-up left it", 5e-3},
+    method{method_id::rag_sequence, "rag-sequence", "marginal over single documents", 5e-3, true},
+    method{method_id::emdr2, "emdr2", "that for the selector, reader on the best K", 1e-3, true},
     method{method_id::replug, "replug", "selector to the reader's taste, reader on the best K", 2e-3, true},
     method{method_id::retriever_order, "retriever-order", "reader on the first K of BM25", 5e-3},
 };

@@ -61,7 +61,7 @@ inline void add_options(CLI::App& app, options& o) {
   app.add_option("--names", o.world.names, "members of each family of the world")->capture_default_str();
   app.add_option("--homes", o.world.homes, "different answers in the world")->capture_default_str();
   app.add_option("--world-seed", o.world_seed, "of the world")->check(program::not_negative)->capture_default_str();
-  app.add_option("--annotated", o.annotated, "questions with known gold documents, for warm-up")->capture_default_str();
+  app.add_option("--annotated", o.annotated, "questions with known gold documents")->capture_default_str();
   app.add_option("--train-questions", o.train_questions, "training questions of the world")->capture_default_str();
   app.add_option("--held-out", o.held_out, "dev questions of the world, and as many test questions")
       ->capture_default_str();
@@ -86,6 +86,9 @@ inline void add_options(CLI::App& app, options& o) {
       ->capture_default_str();
   app.add_option("--warm-up", t.warm_up, "passes over the annotated questions")->capture_default_str();
   app.add_option("--iterations", t.iterations, "passes over the training questions")->capture_default_str();
+  app.add_option("--annotated-batch", t.annotated_batch,
+                 "annotated questions that each step on training questions takes along")
+      ->capture_default_str();
   app.add_option("--warm-up-rate", t.warm_up_rate, "highest learning rate of warm-up")->capture_default_str();
   app.add_option("--rate", o.rate, "highest learning rate afterwards; the one found for the method if none");
   app.add_option("--width", o.width, "width of both models")->capture_default_str();
@@ -133,6 +136,7 @@ inline void check(const options& o) {
   require("--piece", o.training.piece_size, 0, many);
   require("--warm-up", o.training.warm_up, 0, many);
   require("--iterations", o.training.iterations, 0, many);
+  require("--annotated-batch", o.training.annotated_batch, 0, many);
   require("--width", o.width, 1, 4096);
   require("--layers", o.layers, 1, 256);
   require("--heads", o.heads, 1, o.width);

@@ -78,7 +78,7 @@ struct planned_run {
           {"method", o.method},
           {"compare", o.compare},
           {"draw", {t.draw.samples, t.draw.select}},
-          {"batch", {t.batch_size, t.piece_size}},
+          {"batch", {t.batch_size, t.annotated_batch, t.piece_size}},
           {"passes", {t.warm_up, t.iterations, o.patience}},
           {"rates", {json(t.warm_up_rate), o.rate ? json(*o.rate) : json(nullptr)}},
           {"seeds", {t.seed, o.seeds}},

@@ -34,11 +34,12 @@ namespace generative {
 struct training_options {
   dro::draw_options draw = {8, 2};
   dro::index_t batch_size = 16;
-  dro::index_t piece_size = 0;  ///< questions of a step that are worked on at once; 0: all
-  dro::index_t warm_up = 6;     ///< passes over the annotated questions
-  dro::index_t iterations = 8;  ///< passes over the training questions
-  double warm_up_rate = 4e-3;   ///< highest learning rate while warming up
-  double rate = 5e-3;           ///< and afterwards
+  dro::index_t piece_size = 0;       ///< questions of a step that are worked on at once; 0: all
+  dro::index_t warm_up = 6;          ///< passes over the annotated questions
+  dro::index_t iterations = 4;       ///< passes over the training questions
+  dro::index_t annotated_batch = 4;  ///< annotated questions that each of their steps takes along
+  double warm_up_rate = 4e-3;        ///< highest learning rate while warming up
+  double rate = 5e-3;                ///< and afterwards
   std::uint64_t seed = 1;
 };
 
@@ -83,7 +84,9 @@ class trainer {
         [&](const batch& x, const piece& p) { step_warm_up(x, p); }, [] { return 0; }, callbacks...);
   }
 
-  /// Trains by the method until all iterations are done (true) or a callback stops (false).
+  /// Trains by the method until all iterations are done (true) or a callback stops (false). Each step takes annotated
+  /// questions along, as EM does where some of the latent variables are known (Nigam et al. 2000): what warm-up taught
+  /// outlasts the noise in the weights of a reader that knows little yet.
   template <class... Callbacks>
   bool train(Callbacks&... callbacks) {
     const source questions(backend_, train_, style_);
@@ -99,11 +102,11 @@ class trainer {
     };
     switch (method_.id) {
       case method_id::dro:
-        return em(main_.selector, main_.reader);
+        return em(supervised{this, &main_.selector}, supervised{this, &main_.reader});
       case method_id::selector_frozen:
-        return em(dro::frozen{}, main_.reader);
+        return em(dro::frozen{}, supervised{this, &main_.reader});
       case method_id::reader_frozen:
-        return em(main_.selector, dro::frozen{});
+        return em(supervised{this, &main_.selector}, dro::frozen{});
       case method_id::rag_sequence:
         return steps([&](const batch& x, const piece& p) { step_rag_sequence(x, p); });
       case method_id::emdr2:
@@ -182,6 +185,16 @@ class trainer {
   struct optimisers {
     optimiser_type selector, reader;
   };
+  /// An optimiser whose steps take annotated questions along.
+  struct supervised {
+    trainer* self;
+    optimiser_type* optimiser;
+    template <class Model>
+    void step(backend& b, Model& model) const {
+      self->accumulate_annotated(model);
+      optimiser->step(b, model);
+    }
+  };
 
   /// Weights of deviation 1/√width, so that what a layer adds is as large as what it is given.
   [[nodiscard]] static dro::models::transformer<backend, number> new_model(backend& b,
@@ -194,10 +207,14 @@ class trainer {
 
   /// AdamW with a twentieth of the steps to rise and a cosine down to a tenth.
   [[nodiscard]] optimiser_type optimiser(double rate, dro::index_t passes, std::span<const example> questions) const {
-    const auto batches = (static_cast<dro::index_t>(questions.size()) + options_.batch_size - 1) / options_.batch_size;
-    const auto steps = static_cast<std::uint32_t>(passes * batches);
+    const auto steps = static_cast<std::uint32_t>(passes * batches(questions));
     return optimiser_type(backend_, {.learning_rate = rate, .beta2 = 0.98, .weight_decay = 0.01},
                           {.warmup = steps / 20, .total = steps, .floor = 0.1}, 1.0);
+  }
+
+  /// Batches of a pass.
+  [[nodiscard]] dro::index_t batches(std::span<const example> questions) const {
+    return (static_cast<dro::index_t>(questions.size()) + options_.batch_size - 1) / options_.batch_size;
   }
 
   [[nodiscard]] dro::loop_options loop(dro::index_t iterations) const {
@@ -270,53 +287,80 @@ class trainer {
             dro::grouping::uniform(count, most)};
   }
 
-  [[nodiscard]] matrix equal_shares(const batch& x, const piece& p) const {
+  [[nodiscard]] matrix equal_shares(const batch& x, dro::index_t questions) const {
     return dro::make_filled<number>(backend_, static_cast<dro::index_t>(x.size()), 1,
-                                    number(1) / static_cast<number>(p.batch_size));
+                                    number(1) / static_cast<number>(questions));
   }
-  /// Turns what was divided by the questions of a piece into what is divided by those of the batch.
-  static void share(matrix& gradient, const piece& p) {
-    gradient *= static_cast<number>(p.positions.size()) / static_cast<number>(p.batch_size);
+  /// Turns what was divided by the number of its rows, one a question, into what is divided by `questions`.
+  static void share(matrix& gradient, dro::index_t questions) {
+    gradient *= static_cast<number>(gradient.rows()) / static_cast<number>(questions);
   }
   /// The models move when the last piece of a batch has added its gradient.
-  template <class Model>
-  void step(optimiser_type& optimiser, Model& model, const piece& p) {
+  template <class Optimiser, class Model>
+  void step(Optimiser&& optimiser, Model& model, const piece& p) {
     if (p.is_last()) optimiser.step(backend_, model);
   }
 
-  void step_warm_up(const batch& x, const piece& p) {
-    const draws gold = one_list_each(x, [&](dro::index_t q) { return x[q].shown(options_.draw.select); });
-    const matrix shares = equal_shares(x, p);
-    if (method_.one_by_one) {
-      // The target is uniform over the documents shown: softmax of a preference of 0 for these and −∞ for all others.
-      matrix preference = dro::make_filled<number>(backend_, static_cast<dro::index_t>(x.size()), x.most_documents(),
-                                                   -std::numeric_limits<number>::infinity());
-      for (dro::index_t q = 0; q < preference.rows(); ++q) {
-        for (const dro::document_t j : x[q].shown(options_.draw.select)) {
-          if (j != dro::no_document) preference(q, j) = 0;
-        }
+  /// Adds the supervised gradient of the annotated questions whose turn it is, each of which counts as much as a
+  /// training question. Their passes go on from those of warm-up, and which are next follows from where the run stands.
+  /// Nothing where nobody annotated: what the retriever found is for warm-up alone, a beginning to depart from.
+  template <class Model>
+  void accumulate_annotated(Model& model) {
+    if (options_.annotated_batch == 0 || annotated_.empty() || annotated_.front().gold.empty()) return;
+    const auto count = static_cast<dro::index_t>(annotated_.size());
+    const dro::index_t steps = run_.position.iteration * batches(train_) + run_.position.batch;
+    std::vector<dro::index_t> order, positions;
+    for (dro::index_t i = 0; i < options_.annotated_batch; ++i) {
+      const dro::index_t place = steps * options_.annotated_batch + i;
+      if (i == 0 || place % count == 0) {
+        order = dro::shuffled_order(count, options_.seed, options_.warm_up + place / count);
       }
-      follow_preference(x, p, judge_.scores(backend_, selector_.model(), x), preference, warm_up_.selector);
-    } else if (method_.id != method_id::retriever_order) {
-      selector_.accumulate_gradient(backend_, x, gold, shares);
+      positions.push_back(order[static_cast<std::size_t>(place % count)]);
+    }
+    accumulate_supervised(batch(backend_, annotated_, positions, style_), model, options_.batch_size);
+  }
+
+  void step_warm_up(const batch& x, const piece& p) {
+    if (method_.id != method_id::retriever_order) {
+      accumulate_supervised(x, selector_, p.batch_size);
       step(warm_up_.selector, selector_, p);
     }
-    reader_.accumulate_gradient(backend_, x, gold, shares);
+    accumulate_supervised(x, reader_, p.batch_size);
     step(warm_up_.reader, reader_, p);
   }
 
-  /// A step of the selector up the gradient of −KL(softmax(preference) ‖ softmax(scores)).
-  void follow_preference(const batch& x, const piece& p, const matrix& scores, const matrix& preference,
-                         optimiser_type& optimiser) {
+  /// Adds Σ_q ∇ log p(z_q|x_q) / questions, z_q the list that `shown` gives; of a selector that judges documents one by
+  /// one, log p is the mean over those of the list.
+  void accumulate_supervised(const batch& x, selector_type& selector, dro::index_t questions) {
+    if (!method_.one_by_one) {
+      selector.accumulate_gradient(backend_, x, shown(x), equal_shares(x, questions));
+      return;
+    }
+    // The target is uniform over the documents shown: softmax of a preference of 0 for these and −∞ for all others.
+    matrix preference = dro::make_filled<number>(backend_, static_cast<dro::index_t>(x.size()), x.most_documents(),
+                                                 -std::numeric_limits<number>::infinity());
+    for (dro::index_t q = 0; q < preference.rows(); ++q) {
+      for (const dro::document_t j : x[q].shown(options_.draw.select)) {
+        if (j != dro::no_document) preference(q, j) = 0;
+      }
+    }
+    accumulate_preference(x, judge_.scores(backend_, selector.model(), x), preference, questions);
+  }
+  /// Adds Σ_q ∇ log p(y_q|x_q,d_{z_q}) / questions.
+  void accumulate_supervised(const batch& x, reader_type& reader, dro::index_t questions) {
+    reader.accumulate_gradient(backend_, x, shown(x), equal_shares(x, questions));
+  }
+  [[nodiscard]] draws shown(const batch& x) const {
+    return one_list_each(x, [&](dro::index_t q) { return x[q].shown(options_.draw.select); });
+  }
+
+  /// Adds −Σ_q ∇ KL(softmax(preference) ‖ softmax(scores)) / questions to the selector's gradient.
+  void accumulate_preference(const batch& x, const matrix& scores, const matrix& preference, dro::index_t questions) {
     matrix d_scores = backend_.make<number>(scores.rows(), scores.cols());
     dro::replug_gradient(backend_, std::as_const(backend_).view(scores), std::as_const(backend_).view(preference),
                          backend_.view(d_scores));
-    share(d_scores, p);
-    step_selector(x, p, d_scores, optimiser);
-  }
-  void step_selector(const batch& x, const piece& p, const matrix& d_scores, optimiser_type& optimiser) {
+    share(d_scores, questions);
     judge_.accumulate_gradient(backend_, selector_.model(), x, d_scores);
-    step(optimiser, selector_, p);
   }
 
   /// A step of maximum likelihood of the reader on one list a question.
@@ -324,8 +368,8 @@ class trainer {
     const matrix log_likelihood = reader_.log_likelihood(backend_, x, z);
     const auto weights = dro::importance_weights(backend_, dro::on_policy(backend_, log_likelihood, z.groups()));
     run_.totals.add(backend_, weights, weights.status, z.groups());
-    reader_.accumulate_gradient(backend_, x, z, equal_shares(x, p));
-    step(main_.reader, reader_, p);
+    reader_.accumulate_gradient(backend_, x, z, equal_shares(x, p.batch_size));
+    step(supervised{this, &main_.reader}, reader_, p);
     tokens_ += z.groups().total() * reading_length(x, z.select());
   }
 
@@ -352,29 +396,35 @@ class trainer {
     dro::rag_sequence_gradient(backend_, std::as_const(backend_).view(s.scores),
                                std::as_const(backend_).view(s.log_likelihood), backend_.view(g.d_scores),
                                backend_.view(g.responsibility));
-    share(g.d_scores, p);
-    share(g.responsibility, p);
+    share(g.d_scores, p.batch_size);
+    share(g.responsibility, p.batch_size);
     return g;
+  }
+
+  void step_selector(const batch& x, const piece& p, const matrix& d_scores) {
+    judge_.accumulate_gradient(backend_, selector_.model(), x, d_scores);
+    step(supervised{this, &main_.selector}, selector_, p);
   }
 
   void step_rag_sequence(const batch& x, const piece& p) {
     const single_scores s = score_single_documents(x);
     const marginal_gradient g = differentiate(s, p);
     reader_.accumulate_gradient(backend_, x, s.z, g.responsibility);
-    step_selector(x, p, g.d_scores, main_.selector);
-    step(main_.reader, reader_, p);
+    step_selector(x, p, g.d_scores);
+    step(supervised{this, &main_.reader}, reader_, p);
   }
 
   void step_emdr2(const batch& x, const piece& p) {
     const single_scores s = score_single_documents(x);
     const marginal_gradient g = differentiate(s, p);
-    step_selector(x, p, g.d_scores, main_.selector);
+    step_selector(x, p, g.d_scores);
     read_together(x, p, best_of(x, s.scores));
   }
 
   void step_replug(const batch& x, const piece& p) {
     const single_scores s = score_single_documents(x);
-    follow_preference(x, p, s.scores, s.log_likelihood, main_.selector);
+    accumulate_preference(x, s.scores, s.log_likelihood, p.batch_size);
+    step(supervised{this, &main_.selector}, selector_, p);
     read_together(x, p, best_of(x, s.scores));
   }
 

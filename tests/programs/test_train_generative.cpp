@@ -285,6 +285,27 @@ TEST_CASE("the pieces in which a batch is gone through do not change what is lea
   }
 }
 
+TEST_CASE("annotated questions are taken along by the models that train") {
+  const temporary_folder folder;
+  const auto models = [&](const std::string& method, const std::string& annotated_batch) {
+    const auto out = folder.path() / (method + annotated_batch);
+    REQUIRE(train_generative(small_run(out, {"--method", method, "--annotated-batch", annotated_batch}, 1)).status ==
+            0);
+    auto files = all_files(out);
+    // selector and reader
+    return std::pair(files.at(method + "-1/selector/model.safetensors"),
+                     files.at(method + "-1/reader/model.safetensors"));
+  };
+  for (const std::string method :
+       {"dro", "selector-frozen", "reader-frozen", "rag-sequence", "emdr2", "replug", "retriever-order"}) {
+    CAPTURE(method);
+    const auto with = models(method, "4");
+    const auto without = models(method, "0");
+    CHECK((with.first == without.first) == (method == "selector-frozen" || method == "retriever-order"));
+    CHECK((with.second == without.second) == (method == "reader-frozen"));
+  }
+}
+
 TEST_CASE("each method can be stopped with Ctrl-C and goes on") {
   const temporary_folder folder;
   for (const std::string method : {"rag-sequence", "emdr2", "replug", "retriever-order", "reader-frozen"}) {
@@ -348,6 +369,18 @@ TEST_CASE("questions without annotations are warmed up with what the retriever f
   CHECK(o.status == 0);
   CHECK(o.err.find("warm: dev EM") != std::string::npos);
   CHECK(o.err.find("recall") == std::string::npos);
+
+  // They are for warm-up alone: later steps have none to take along.
+  const auto models = [&](const std::string& name, const std::string& annotated_batch) {
+    const auto out = folder.path() / name;
+    const std::vector<std::string> more = {"--select",      "1",     "--annotated-batch",
+                                           annotated_batch, "--out", out.string()};
+    REQUIRE(train_generative(joined(small, more)).status == 0);
+    auto files = all_files(out);
+    files.erase("report.json");
+    return files;
+  };
+  CHECK(models("four", "4") == models("none", "0"));
 }
 
 TEST_CASE("what is wrong with the options is said before anything is done") {
@@ -364,6 +397,7 @@ TEST_CASE("what is wrong with the options is said before anything is done") {
   CHECK(refusal({"--resume"}) == "train_generative: --resume needs --out, the folder of the run to go on with\n");
   CHECK(refusal({"--select", "7"}) ==
         "train_generative: --families is 6, fewer documents than the 7 to select (--select)\n");
+  CHECK(refusal({"--annotated-batch", "-1"}) == "train_generative: --annotated-batch is -1, expected 0 to 1000000\n");
   CHECK(refusal({"--piece", "-1"}) == "train_generative: --piece is -1, expected 0 to 1000000\n");
   CHECK(refusal({"--train", "/nowhere.jsonl"}).find("/nowhere.jsonl") != std::string::npos);
 }
