@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <numeric>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include <Eigen/Core>
@@ -259,6 +260,15 @@ TEST_CASE("a team's maxima and scans") {
 
 TEST_CASE("negative and wrong shapes are refused") {
   CHECK_THROWS_WITH_AS(dro::host_matrix<float>(-1, 2), "host_matrix of shape [-1 × 2]", dro::shape_error);
+  CHECK_THROWS_AS(dro::host_matrix<float>(index_t{1} << 62, 0), dro::shape_error);
+  CHECK_THROWS_AS(dro::host_matrix<float>(0, index_t{1} << 62), dro::shape_error);
+  dro::host_matrix<float> full(2, 3);
+  dro::host_matrix<float> other(std::move(full));
+  CHECK(full.rows() + full.cols() == 0);  // NOLINT(bugprone-use-after-move): what is left has no shape
+  full = std::move(other);
+  CHECK(other.rows() + other.cols() == 0);  // NOLINT(bugprone-use-after-move)
+  CHECK(full.rows() == 2);
+  CHECK(full.cols() == 3);
   dro::deferred_backend deferred;
   CHECK_THROWS_WITH_AS(static_cast<void>(deferred.make<float>(2, -1)), "deferred_matrix of shape [2 × -1]",
                        dro::shape_error);

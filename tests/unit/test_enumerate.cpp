@@ -49,6 +49,11 @@ TEST_CASE("all rankings once, in lexicographic order, and back to their number")
   }
 }
 
+TEST_CASE("more rankings than there is memory for are refused") {
+  CHECK_THROWS_WITH_AS((void)dro::enumerate_rankings(30, 8),
+                       "rankings of 8 of 30 documents are 235989936000, too many to enumerate", dro::option_error);
+}
+
 TEST_CASE("what is not a ranking has no number") {
   const auto list = test::ranking_matrix({{0, 0}, {0, 3}, {-1, 2}, {2, dro::no_document}});
   const auto view = dro::row_major_view(list.data(), list.rows(), list.cols());

@@ -342,6 +342,20 @@ TEST_CASE("other parameters than at the first step, and rates that are none, are
                        "learning rate is -1.000000, expected 0 or more", dro::option_error);
   CHECK_THROWS_AS(dro::adamw<dro::host_backend>(b, {.learning_rate = test::nan<double>}), dro::option_error);
   CHECK_THROWS_AS(dro::adamw<dro::host_backend>(b, {.learning_rate = test::infinity<double>}), dro::option_error);
+  CHECK_THROWS_WITH_AS(dro::adamw<dro::host_backend>(b, {.beta1 = 2}),
+                       "beta1 is 2.000000, expected 0.000000 or more and less than 1.000000", dro::option_error);
+  CHECK_THROWS_AS(dro::adamw<dro::host_backend>(b, {.beta2 = test::nan<double>}), dro::option_error);
+  CHECK_THROWS_AS(dro::adamw<dro::host_backend>(b, {.epsilon = -1}), dro::option_error);
+  CHECK_THROWS_WITH_AS(dro::adamw<dro::host_backend>(b, {.weight_decay = -1}),
+                       "weight decay is -1.000000, expected 0.000000 or more", dro::option_error);
+  CHECK_THROWS_AS(dro::sgd<dro::host_backend>(b, {.momentum = 1}), dro::option_error);
+  CHECK_THROWS_AS(dro::adagrad<dro::host_backend>(b, {.weight_decay = test::infinity<double>}), dro::option_error);
+  CHECK_THROWS_WITH_AS(dro::sgd<dro::host_backend>(b, {}, {}, test::nan<double>),
+                       "largest norm is nan, expected 0.000000 or more", dro::option_error);
+  dro::adamw<dro::host_backend> unprepared(b);
+  CHECK_THROWS_WITH_AS(unprepared.for_each_state([](const std::string&, auto&) {}),
+                       "optimizer: no memory to save or restore yet, call prepare(backend, model) or step first",
+                       dro::option_error);
 
   lopsided wrong;
   dro::sgd<dro::host_backend> fresh(b);

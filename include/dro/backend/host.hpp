@@ -87,9 +87,11 @@ template <class T>
 class host_matrix {
  public:
   host_matrix() = default;
-  /// Contents are zero. Throws shape_error if a size is negative or there are more than about 2^41 elements.
+  /// Contents are zero. Throws shape_error if a size is negative, or if there are more than about 2^41 elements, rows
+  /// or columns.
   host_matrix(index_t rows, index_t cols) : rows_(rows), cols_(cols) {
-    if (rows < 0 || cols < 0 || (cols > 0 && rows > std::numeric_limits<std::int32_t>::max() * index_t{1024} / cols)) {
+    constexpr index_t most = std::numeric_limits<std::int32_t>::max() * index_t{1024};
+    if (rows < 0 || cols < 0 || rows > most || cols > most || (cols > 0 && rows > most / cols)) {
       throw shape_error("host_matrix of shape " + detail::shape_text(rows, cols));
     }
     elements_.resize(static_cast<std::size_t>(rows * cols));
@@ -103,6 +105,22 @@ class host_matrix {
     }
     std::copy(values.begin(), values.end(), elements_.begin());
   }
+
+  host_matrix(const host_matrix&) = default;
+  host_matrix& operator=(const host_matrix&) = default;
+  // What was moved from has no rows, as it has no elements: shapes that are checked find it out.
+  host_matrix(host_matrix&& other) noexcept
+      : elements_(std::move(other.elements_)),
+        rows_(std::exchange(other.rows_, 0)),
+        cols_(std::exchange(other.cols_, 0)) {}
+  host_matrix& operator=(host_matrix&& other) noexcept {
+    elements_ = std::move(other.elements_);
+    other.elements_.clear();
+    rows_ = std::exchange(other.rows_, 0);
+    cols_ = std::exchange(other.cols_, 0);
+    return *this;
+  }
+  ~host_matrix() = default;
 
   [[nodiscard]] index_t rows() const { return rows_; }
   [[nodiscard]] index_t cols() const { return cols_; }

@@ -128,7 +128,8 @@ template <class Rule, backend B, class T = double, class Schedule = constant_sch
 class optimizer {
  public:
   /// `largest_norm` > 0 shrinks the gradient of all parameters together to that Euclidean norm (Pascanu et al. 2013).
-  /// Throws option_error if the learning rate is negative or not finite.
+  /// Throws option_error if the learning rate or the norm is negative or not finite, and for what the rule requires:
+  /// rule.require(), if it has that.
   explicit optimizer(B& b, Rule rule = {}, Schedule schedule = {}, double largest_norm = 0)
       : rule_(rule),
         schedule_(schedule),
@@ -138,6 +139,8 @@ class optimizer {
     if (!(rule.learning_rate >= 0) || !std::isfinite(rule.learning_rate)) {
       throw option_error("learning rate is " + std::to_string(rule.learning_rate) + ", expected 0 or more");
     }
+    detail::require_rule("largest norm", largest_norm, 0, detail::no_limit);
+    if constexpr (requires { rule.require(); }) rule.require();
   }
 
   /// One step. The first call fixes the number and shapes of the parameters; a later call with others throws
@@ -168,10 +171,13 @@ class optimizer {
   /// Norm of the last step's gradient before clipping, [1 × 1].
   [[nodiscard]] const matrix_t<B, T>& gradient_norm() const { return norm_; }
 
-  /// What a checkpoint has to keep: calls f(name, matrix) for the step counter and each memory matrix. Before the first
-  /// step `prepare` makes the memory.
+  /// What a checkpoint has to keep: calls f(name, matrix) for the step counter and each memory matrix. Throws
+  /// option_error before the first step unless `prepare` has made the memory: what is restored would be lost.
   template <class F>
   void for_each_state(F&& f) {
+    if (!prepared_) {
+      throw option_error("optimizer: no memory to save or restore yet, call prepare(backend, model) or step first");
+    }
     f("steps", counter_);
     for (std::size_t i = 0; i < states_.size(); ++i) f("state" + std::to_string(i), states_[i]);
   }

@@ -8,10 +8,25 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
+#include <string>
 
 #include <dro/config.hpp>
+#include <dro/error.hpp>
 
 namespace dro {
+
+namespace detail {
+
+/// Throws option_error unless least ≤ value < below.
+inline void require_rule(const char* name, double value, double least, double below) {
+  if (value >= least && value < below) return;
+  throw option_error(std::string(name) + " is " + std::to_string(value) + ", expected " + std::to_string(least) +
+                     " or more" + (std::isfinite(below) ? " and less than " + std::to_string(below) : ""));
+}
+inline constexpr double no_limit = std::numeric_limits<double>::infinity();
+
+}  // namespace detail
 
 /// Stochastic gradient ascent with momentum (Polyak 1964) and weight decay:
 ///     v ← μ v + g − λ θ,   θ ← θ + η v
@@ -21,7 +36,13 @@ struct sgd_rule {
 
   double learning_rate = 1e-2;  ///< η
   double momentum = 0.0;        ///< μ in [0, 1)
-  double weight_decay = 0.0;    ///< λ
+  double weight_decay = 0.0;    ///< λ ≥ 0
+
+  /// Throws option_error.
+  void require() const {
+    detail::require_rule("momentum", momentum, 0, 1);
+    detail::require_rule("weight decay", weight_decay, 0, detail::no_limit);
+  }
 
   template <class T>
   [[nodiscard]] DRO_HOST_DEVICE auto at(double rate, std::uint32_t) const {
@@ -41,8 +62,14 @@ struct adagrad_rule {
   static constexpr int states = 1;
 
   double learning_rate = 1e-1;  ///< η
-  double weight_decay = 0.0;    ///< λ
-  double epsilon = 1e-8;        ///< ε
+  double weight_decay = 0.0;    ///< λ ≥ 0
+  double epsilon = 1e-8;        ///< ε ≥ 0
+
+  /// Throws option_error.
+  void require() const {
+    detail::require_rule("weight decay", weight_decay, 0, detail::no_limit);
+    detail::require_rule("epsilon", epsilon, 0, detail::no_limit);
+  }
 
   template <class T>
   [[nodiscard]] DRO_HOST_DEVICE auto at(double rate, std::uint32_t) const {
@@ -63,10 +90,18 @@ struct adamw_rule {
   static constexpr int states = 2;
 
   double learning_rate = 1e-3;  ///< η
-  double beta1 = 0.9;
-  double beta2 = 0.999;
+  double beta1 = 0.9;           ///< in [0, 1)
+  double beta2 = 0.999;         ///< in [0, 1)
   double epsilon = 1e-8;
-  double weight_decay = 1e-2;  ///< λ
+  double weight_decay = 1e-2;  ///< λ ≥ 0
+
+  /// Throws option_error.
+  void require() const {
+    detail::require_rule("beta1", beta1, 0, 1);
+    detail::require_rule("beta2", beta2, 0, 1);
+    detail::require_rule("epsilon", epsilon, 0, detail::no_limit);
+    detail::require_rule("weight decay", weight_decay, 0, detail::no_limit);
+  }
 
   /// `step` counts from 0.
   template <class T>

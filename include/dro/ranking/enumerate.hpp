@@ -41,9 +41,13 @@ namespace dro {
 }
 
 /// Every ranking of K of n documents once, [n!/(n−K)! × K], in lexicographic order. Throws option_error as
-/// ranking_count does. Memory: 4 K n!/(n−K)! bytes.
+/// ranking_count does, and for more than 2^31 picks in all. Memory: 4 K n!/(n−K)! bytes.
 [[nodiscard]] inline host_matrix<document_t> enumerate_rankings(index_t documents, index_t select) {
   const index_t count = ranking_count(documents, select);
+  if (count > (index_t{1} << 31) / select) {
+    throw option_error("rankings of " + std::to_string(select) + " of " + std::to_string(documents) +
+                       " documents are " + std::to_string(count) + ", too many to enumerate");
+  }
   host_matrix<document_t> all(count, select);
   std::vector<document_t> left(static_cast<std::size_t>(documents));
   for (index_t row = 0; row < count; ++row) {
