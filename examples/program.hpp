@@ -9,19 +9,48 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <memory>
 #include <new>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
+#include <zlib.h>
 
 #include <dro/error.hpp>
 
 namespace program {
+
+/// Throws dro::option_error if a run is to be resumed in a folder where one has finished: it would begin again and take
+/// the place of the results.
+inline void require_unfinished(const std::filesystem::path& out, bool resume) {
+  std::error_code failure;
+  if (resume && std::filesystem::exists(out / "report.json", failure) &&
+      !std::filesystem::exists(out / "checkpoint.dro", failure)) {
+    throw dro::option_error(out.string() +
+                            " holds a run that has finished: name another folder, or leave out --resume to replace it");
+  }
+}
+
+/// CRC-32 of a file's bytes, by which a resumed run knows its data again; 0 of a pipe, which cannot be read twice.
+/// Throws dro::file_error.
+[[nodiscard]] inline std::uint32_t file_crc(const std::filesystem::path& path) {
+  std::error_code failure;
+  if (!std::filesystem::is_regular_file(path, failure)) return 0;
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  if (!file) throw dro::file_error(path.string(), "cannot be read");
+  unsigned char buffer[1 << 15];
+  uLong crc = 0;
+  while (const std::size_t n = std::fread(buffer, 1, sizeof buffer, file.get())) crc = ::crc32_z(crc, buffer, n);
+  return static_cast<std::uint32_t>(crc);
+}
 
 /// Seconds since it was made.
 class stopwatch {

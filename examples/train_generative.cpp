@@ -55,6 +55,7 @@ void prepare_output(const generative::options& o) {
     throw dro::option_error(o.out.string() +
                             " holds a run that was stopped: go on with --resume, or name another folder");
   }
+  program::require_unfinished(o.out, o.resume);
 }
 
 /// Mean and, of two or more, its standard error.
@@ -124,7 +125,7 @@ int run(const generative::options& o) {
   }
   if (!o.out.empty()) {
     const std::string report =
-        json{{"options", generative::fingerprint(o)}, {"runs", session.results()}}.dump(2) + "\n";
+        json{{"options", session.options_and_files()}, {"runs", session.results()}}.dump(2) + "\n";
     dro::data::write_file_atomically(o.out / "report.json", {report.data(), report.size()});
     session.remove_checkpoint();
   }

@@ -57,6 +57,7 @@ void prepare_output(const qa::options& o) {
     throw dro::option_error(o.out.string() +
                             " holds a run that was stopped: go on with --resume, or name another folder");
   }
+  program::require_unfinished(o.out, o.resume);
 }
 
 void write_text(const std::filesystem::path& path, const std::string& text) {

@@ -64,13 +64,16 @@ struct planned_run {
   return runs;
 }
 
-/// All that decides what the runs compute, beside the files named in it.
+/// All that decides what the runs compute. Throws dro::file_error.
 [[nodiscard]] inline json fingerprint(const options& o) {
   const training_options& t = o.training;
+  const auto file = [](const std::filesystem::path& path) {
+    return path.empty() ? json(nullptr) : json{path.string(), program::file_crc(path)};
+  };
   return {{"version", dro::version_string},
-          {"train", o.train.string()},
-          {"dev", o.dev.string()},
-          {"test", o.test.string()},
+          {"train", file(o.train)},
+          {"dev", file(o.dev)},
+          {"test", file(o.test)},
           {"world", {o.world.families, o.world.names, o.world.homes, o.world_seed}},
           {"questions", {o.annotated, o.train_questions, o.held_out}},
           {"tokens", {o.vocabulary, o.limits.question, o.limits.document, o.limits.answer}},
@@ -92,13 +95,19 @@ class session {
   /// `interrupted` is looked at after each step. Throws dro::checkpoint_error if there is a checkpoint of other
   /// options.
   session(const options& o, const example_set& data, const std::atomic<bool>& interrupted)
-      : options_(o), data_(data), interrupted_(interrupted), backend_(o.threads), runs_(plan(o)) {
+      : options_(o),
+        data_(data),
+        interrupted_(interrupted),
+        backend_(o.threads),
+        runs_(plan(o)),
+        fingerprint_(fingerprint(o)) {
     if (o.resume) load_finished();
   }
 
   [[nodiscard]] bool resumed() const { return saved_.has_value() || !finished_.empty(); }
   /// Results of the finished runs in the order of the plan.
   [[nodiscard]] const json& results() const { return finished_; }
+  [[nodiscard]] const json& options_and_files() const { return fingerprint_; }
   [[nodiscard]] std::filesystem::path checkpoint_path() const { return options_.out / "checkpoint.dro"; }
 
   /// Runs what is left of the plan. False if it was interrupted, in which case the checkpoint is up to date.
@@ -123,7 +132,7 @@ class session {
     trainer t(backend_, run.how, model_config(options_, data_), data_.style, data_.annotated, data_.train, training);
     json result = {{"method", run.how.name}, {"seed", run.seed}, {"iterations", json::array()}, {"seconds", 0.0}};
     if (saved_) {
-      result = parse_saved(*saved_, "result");
+      result = saved_result_;
       t.for_each_state([&](const std::string& name, auto values) { saved_->get_into(name, values); });
       t.load_models(options_.out / saved_->text("models"));
       saved_.reset();
@@ -177,8 +186,11 @@ class session {
     }
     result["final"] = measure(options_.on_dev ? data_.dev : data_.test);
     result["seconds"] = seconds_before + watch.seconds();
-    if (!options_.out.empty())
-      t.save_models(options_.out / (std::string(run.how.name) + "-" + std::to_string(run.seed)));
+    if (!options_.out.empty()) {
+      const auto folder = options_.out / (std::string(run.how.name) + "-" + std::to_string(run.seed));
+      t.save_models(folder);
+      data_.tokens.save(folder);
+    }
     finished_.push_back(result);
     if (!options_.out.empty()) write_checkpoint(nullptr, {});
     return true;
@@ -211,7 +223,7 @@ class session {
   /// trainer, between two runs, there is nothing but results to keep.
   void write_checkpoint(trainer* t, const json& result) {
     dro::data::checkpoint_writer writer;
-    writer.add("fingerprint", fingerprint(options_).dump());
+    writer.add("fingerprint", fingerprint_.dump());
     writer.add("finished", finished_.dump());
     std::string models;
     if (t != nullptr) {
@@ -246,23 +258,58 @@ class session {
     return value;
   }
 
+  /// Throws dro::checkpoint_error unless what stands under `name` is what write_checkpoint writes.
+  void require_saved(bool is_right, const char* name) const {
+    if (!is_right) {
+      throw dro::checkpoint_error(checkpoint_path().string(),
+                                  std::string("\"") + name + "\" is not what a run keeps there");
+    }
+  }
+  [[nodiscard]] static bool is_evaluation(const json& e) {
+    const auto has = [&](const char* name, bool may_be_null) {
+      const json value = e.value(name, json("none"));
+      return value.is_number() || (may_be_null && value.is_null());
+    };
+    return e.is_object() && has("em", false) && has("f1", false) && has("recall_at_k", true) &&
+           has("all_gold_at_k", true);
+  }
+  [[nodiscard]] static bool is_result(const json& r) {
+    if (!r.is_object() || !r.value("method", json()).is_string() || !r.value("seed", json()).is_number_unsigned() ||
+        !r.value("seconds", json()).is_number() || !r.value("iterations", json()).is_array()) {
+      return false;
+    }
+    if (r.contains("warm") && !is_evaluation(r["warm"])) return false;
+    return std::all_of(r["iterations"].begin(), r["iterations"].end(), [](const json& entry) {
+      return entry.is_object() && is_evaluation(entry.value("dev", json()));
+    });
+  }
+
   void load_finished() {
     std::error_code failure;
     if (!std::filesystem::exists(checkpoint_path(), failure)) return;
     dro::data::checkpoint_reader reader(checkpoint_path());
     const json other = parse_saved(reader, "fingerprint");
-    const json own = fingerprint(options_);
-    for (const auto& [key, value] : own.items()) {
+    require_saved(other.is_object(), "fingerprint");
+    for (const auto& [key, value] : fingerprint_.items()) {
       if (other.value(key, json()) != value) {
         throw dro::checkpoint_error(checkpoint_path().string(), "was written by a run with other options: " + key +
                                                                     " is " + value.dump() + ", it was " +
                                                                     other.value(key, json()).dump());
       }
     }
-    finished_ = parse_saved(reader, "finished");
-    if (!reader.has("result")) return;
-    checkpoints_ = reader.get<std::uint64_t>("checkpoints").at(0);
-    saved_ = std::move(reader);
+    json finished = parse_saved(reader, "finished");
+    require_saved(finished.is_array() && finished.size() <= runs_.size(), "finished");
+    for (const json& result : finished)
+      require_saved(is_result(result) && is_evaluation(result.value("final", json())), "finished");
+    if (reader.has("result")) {
+      saved_result_ = parse_saved(reader, "result");
+      require_saved(is_result(saved_result_) && finished.size() < runs_.size(), "result");
+      const auto checkpoints = reader.get<std::uint64_t>("checkpoints");
+      require_saved(checkpoints.size() == 1, "checkpoints");
+      checkpoints_ = checkpoints[0];
+      saved_ = std::move(reader);
+    }
+    finished_ = std::move(finished);
   }
 
   static constexpr const char* models_prefix = "checkpoint-models-";
@@ -272,7 +319,9 @@ class session {
   const std::atomic<bool>& interrupted_;
   backend backend_;
   std::vector<planned_run> runs_;
+  json fingerprint_;
   json finished_ = json::array();
+  json saved_result_;  // of `saved_`
   std::uint64_t checkpoints_ = 0;
   std::optional<dro::data::checkpoint_reader> saved_;
 };

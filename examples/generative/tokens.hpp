@@ -6,6 +6,7 @@
 /// Text to tokens and back: whole words where there are only a few, byte pairs trained on the texts otherwise.
 
 #include <cstddef>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include <dro/config.hpp>
+#include <dro/data/tokenizer_json.hpp>
 #include <dro/error.hpp>
 #include <dro/models/retrieval_batch.hpp>
 #include <dro/text/byte_pair.hpp>
@@ -70,6 +72,15 @@ class tokenizer {
       text += words_[at - prompt_tokens()];
     }
     return text;
+  }
+
+  /// Writes byte pairs to tokenizer.json in the folders of both models; what is a word follows from the options.
+  /// Throws dro::file_error.
+  void save(const std::filesystem::path& folder) const {
+    if (!byte_pairs_) return;
+    for (const char* model : {"selector", "reader"}) {
+      dro::data::write_tokenizer_json(*byte_pairs_, folder / model / "tokenizer.json");
+    }
   }
 
   [[nodiscard]] dro::models::prompt_style style() const {

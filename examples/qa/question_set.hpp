@@ -16,7 +16,6 @@
 #include <utility>
 #include <vector>
 
-#include <zlib.h>
 
 #include <dro/data/question.hpp>
 #include <dro/data/read_questions.hpp>
@@ -33,19 +32,6 @@ struct question_set {
   std::vector<dro::data::question> dev;
   dro::index_t select = 0;  ///< K
 };
-
-/// CRC-32 of a file's bytes, by which a resumed run knows its data again; 0 of a pipe, which cannot be read twice.
-/// Throws dro::file_error.
-[[nodiscard]] inline std::uint32_t file_crc(const std::filesystem::path& path) {
-  std::error_code failure;
-  if (!std::filesystem::is_regular_file(path, failure)) return 0;
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  if (!file) throw dro::file_error(path.string(), "cannot be read");
-  unsigned char buffer[1 << 15];
-  uLong crc = 0;
-  while (const std::size_t n = std::fread(buffer, 1, sizeof buffer, file.get())) crc = ::crc32_z(crc, buffer, n);
-  return static_cast<std::uint32_t>(crc);
-}
 
 /// As many documents as the questions that need most do: the largest number of gold documents of a question, leaving
 /// the top twentieth out; 3 where nobody annotated them.

@@ -101,8 +101,8 @@ struct planned_run {
             {"seeds", o.seeds},
             {"compare", o.compare},
             {"departures", o.departures},
-            {"train", file_crc(data.train_path)}};
-  f["dev"] = data.dev_path.empty() ? json("held out") : json(file_crc(data.dev_path));
+            {"train", program::file_crc(data.train_path)}};
+  f["dev"] = data.dev_path.empty() ? json("held out") : json(program::file_crc(data.dev_path));
   return f;
 }
 

@@ -21,6 +21,7 @@
 #include <nlohmann/json.hpp>
 
 #include <dro/data/checkpoint_file.hpp>
+#include <dro/data/tokenizer_json.hpp>
 
 #include "../../examples/generative/example_set.hpp"
 #include "../../examples/generative/one_by_one.hpp"
@@ -345,6 +346,71 @@ TEST_CASE("questions in a file") {
   const json run = report_in(out)["runs"].at(0);
   CHECK(run["iterations"].size() == 1);
   CHECK(run["iterations"][0]["evidence"].is_number());
+
+  // What the models say cannot be read without the tokens that were made of the texts.
+  for (const char* model : {"selector", "reader"}) {
+    CAPTURE(model);
+    const auto tokens = dro::data::read_tokenizer_json(out / "dro-1" / model / "tokenizer.json");
+    CHECK(tokens.size() == 300);
+  }
+  const std::string report = read_bytes(out / "report.json");
+  const outcome again = train_generative({"--train", data.train, "--out", out.string(), "--resume"});
+  CHECK(again.status == 2);
+  CHECK(again.err == "train_generative: " + out.string() +
+                         " holds a run that has finished: name another folder, or leave out --resume to replace it\n");
+  CHECK(read_bytes(out / "report.json") == report);
+}
+
+TEST_CASE("a run is not resumed on other data, or from what no run has written") {
+  const small_data data;
+  const auto out = data.folder.path() / "out";
+  const std::vector<std::string> arguments = {
+      "--train",  data.train, "--test",       data.dev, "--document-tokens", "8",    "--width", "8",
+      "--layers", "1",        "--vocabulary", "300",    "--warm-up",         "1000", "--out",   out.string()};
+  running_program program(joined({DRO_TRAIN_GENERATIVE, "--threads", "1"}, arguments));
+  REQUIRE(program.wait_until([&] { return checkpoints_in(out) >= 1; }));
+  program.send(SIGINT);
+  REQUIRE(program.wait().status == 130);
+  const auto checkpoint = out / "checkpoint.dro";
+  const auto refusal = [&] {
+    const outcome o = train_generative(joined(arguments, {"--resume"}));
+    CHECK(o.status == 2);
+    return o.err;
+  };
+  const auto edited = [&](const std::string& fingerprint, const std::string& finished, const std::string& result,
+                          std::vector<std::uint64_t> checkpoints) {
+    dro::data::checkpoint_writer writer;
+    writer.add("fingerprint", fingerprint);
+    writer.add("finished", finished);
+    writer.add("result", result);
+    writer.add("checkpoints", std::span<const std::uint64_t>(checkpoints));
+    writer.write(checkpoint);
+    return refusal();
+  };
+  const dro::data::checkpoint_reader reader(checkpoint);
+  const std::string fingerprint(reader.text("fingerprint"));
+  const std::string result(reader.text("result"));
+  const auto names = [&](const std::string& message, const std::string& what) {
+    return message.find("checkpoint.dro: \"" + what + "\" is not what a run keeps there") != std::string::npos;
+  };
+  CHECK(names(edited("[]", "[]", result, {1}), "fingerprint"));
+  for (const char* finished : {"{}", "\"x\"", "[{}]", "[[]]"}) {
+    CAPTURE(finished);
+    CHECK(names(edited(fingerprint, finished, result, {1}), "finished"));
+  }
+  CHECK(names(edited(fingerprint, "[" + result + "]", result, {1}), "finished"));  // without what was found in the end
+  for (const char* wrong : {"{}", "[]", "3"}) {
+    CAPTURE(wrong);
+    CHECK(names(edited(fingerprint, "[]", wrong, {1}), "result"));
+  }
+  json other = json::parse(result);
+  other["iterations"] = {json::object()};
+  CHECK(names(edited(fingerprint, "[]", other.dump(), {1}), "result"));
+  CHECK(names(edited(fingerprint, "[]", result, {}), "checkpoints"));
+
+  REQUIRE(every_nth(data.folder, "train", 5) == data.train);  // other questions under the same name
+  CHECK(edited(fingerprint, "[]", result, {1}).find("was written by a run with other options: train is") !=
+        std::string::npos);
 }
 
 TEST_CASE("questions without annotations are warmed up with what the retriever found") {
