@@ -309,6 +309,14 @@ TEST_CASE("adapters are saved and loaded") {
   CHECK(refusal("use_dora", true) == "adapter_config.json: field \"use_dora\": is true: not supported");
   CHECK(refusal("rank_pattern", {{"q_proj", 4}}) == "adapter_config.json: field \"rank_pattern\": not supported");
   CHECK(refusal("modules_to_save", {"lm_head"}) == "adapter_config.json: field \"modules_to_save\": not supported");
+  nlohmann::json fewer = nlohmann::json::parse(read_bytes(path))["target_modules"];
+  fewer.erase(0);
+  CHECK(refusal("target_modules", fewer).starts_with("adapter_model.safetensors: has "));
+  CHECK(refusal("lora_bias", true) == "adapter_config.json: field \"lora_bias\": is true: not supported");
+  CHECK(refusal("layers_to_transform", 0) == "adapter_config.json: field \"layers_to_transform\": not supported");
+  CHECK(refusal("layer_replication", {{0, 2}}) == "adapter_config.json: field \"layer_replication\": not supported");
+  CHECK(refusal("exclude_modules", "q_proj") == "adapter_config.json: field \"exclude_modules\": not supported");
+  CHECK(refusal("trainable_token_indices", nullptr) == "nothing thrown");
   CHECK(refusal("r", 2) ==
         "adapter_model.safetensors: tensor \"base_model.model.model.layers.0.self_attn.q_proj.lora_A.wei...: has the "
         "shape [3, 8], expected [2, 8]");

@@ -75,14 +75,14 @@ void write_tensors(B& b, const std::vector<llama_tensor>& tensors, const Values&
   };
   require_text("peft_type", "LORA");
   require_text("bias", "none");
-  for (const char* const key : {"use_dora", "use_rslora", "fan_in_fan_out"}) {
+  for (const char* const key : {"use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "use_qalora"}) {
     if (const auto field = fields.find(key); field && field->boolean()) field->fail("is true: not supported");
   }
-  for (const char* const key : {"rank_pattern", "alpha_pattern"}) {
-    if (const auto field = fields.find(key); field && !field->members().empty()) field->fail("not supported");
-  }
-  if (const auto field = fields.find("modules_to_save"); field && !field->elements().empty()) {
-    field->fail("not supported");
+  for (const char* const key :
+       {"rank_pattern", "alpha_pattern", "modules_to_save", "exclude_modules", "layers_to_transform",
+        "layer_replication", "trainable_token_indices", "alora_invocation_tokens"}) {
+    const auto value = document.find(key);  // null or empty where there is none
+    if (value != document.end() && !value->empty()) fields[key].fail("not supported");
   }
   lora_options options;
   options.rank = static_cast<index_t>(fields["r"].index(std::size_t{1} << 31U));
@@ -146,6 +146,12 @@ void load_adapters(B& b, const std::filesystem::path& folder, transformer<B, T>&
   options.freeze_base = freeze_base;
   const data::safetensors_file file(folder / "adapter_model.safetensors");
   lora_adapters<B, T> adapters(b, model.config(), model.tensors(), options);
+  if (file.tensors().size() > adapters.tensors().size()) {  // those of layers that the configuration does not name
+    throw data_error(file.path(), 0,
+                     "has " + std::to_string(file.tensors().size()) +
+                         " tensors, but the adapters that its configuration " + "describes are " +
+                         std::to_string(adapters.tensors().size()));
+  }
   detail::read_tensors<T>(b, file, adapters.tensors(), [&](std::size_t k) { return adapters.parameters()[k].value; });
   model.adapt(b, std::move(adapters));
 }
