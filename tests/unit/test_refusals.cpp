@@ -38,7 +38,7 @@ struct half_mended_model {
 TEST_CASE("sizes whose product overflows") {
   CHECK_THROWS_AS(dro::host_matrix<double>(huge, huge), dro::shape_error);
   CHECK_THROWS_AS(static_cast<void>(dro::grouping::uniform(huge, huge)), dro::shape_error);
-  CHECK_THROWS_AS(static_cast<void>(dro::enumerate_rankings(20, 20)), dro::shape_error);
+  CHECK_THROWS_AS(static_cast<void>(dro::enumerate_rankings(20, 20)), dro::option_error);
 }
 
 TEST_CASE("values that do not fill a matrix") {
