@@ -267,8 +267,11 @@ TEST_CASE("negative and wrong shapes are refused") {
   CHECK(full.rows() + full.cols() == 0);  // NOLINT(bugprone-use-after-move): what is left has no shape
   full = std::move(other);
   CHECK(other.rows() + other.cols() == 0);  // NOLINT(bugprone-use-after-move)
+  dro::host_matrix<float>& itself = full;
+  full = std::move(itself);
   CHECK(full.rows() == 2);
   CHECK(full.cols() == 3);
+  CHECK(full.data() != nullptr);
   dro::deferred_backend deferred;
   CHECK_THROWS_WITH_AS(static_cast<void>(deferred.make<float>(2, -1)), "deferred_matrix of shape [2 × -1]",
                        dro::shape_error);

@@ -130,6 +130,16 @@ TEST_CASE("an optimiser that refused a model takes it once it is mended") {
   CHECK(m.second(0, 0) == doctest::Approx(0.01));
 }
 
+TEST_CASE("rows of a table beyond its end, however far") {
+  backend b(1);
+  const dro::models::table_selector selector(b, dro::host_matrix<double>(2, 3));
+  const dro::random_state random(b, 1);
+  constexpr dro::index_t most = std::numeric_limits<dro::index_t>::max();
+  for (const auto& rows : {dro::models::table_rows{1, 2}, {most, 1}, {1, most}, {most, most}, {-1, 1}, {0, -1}}) {
+    CHECK_THROWS_AS((void)selector.draw(b, rows, {1, 1}, random.source(b)), dro::shape_error);
+  }
+}
+
 TEST_CASE("threads beyond reason") {
   CHECK_THROWS_AS(dro::host_backend{std::numeric_limits<int>::max()}, dro::option_error);
 }

@@ -114,8 +114,7 @@ class host_matrix {
         rows_(std::exchange(other.rows_, 0)),
         cols_(std::exchange(other.cols_, 0)) {}
   host_matrix& operator=(host_matrix&& other) noexcept {
-    elements_ = std::move(other.elements_);
-    other.elements_.clear();
+    elements_ = std::exchange(other.elements_, std::vector<T>());  // right for a matrix moved to itself, too
     rows_ = std::exchange(other.rows_, 0);
     cols_ = std::exchange(other.cols_, 0);
     return *this;

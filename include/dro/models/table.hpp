@@ -105,9 +105,9 @@ class table_selector {
  private:
   template <class U>
   static matrix_view<U> part(matrix_view<U> all, const table_rows& rows) {
-    if (rows.first < 0 || rows.count < 0 || rows.first + rows.count > all.rows) {
-      throw shape_error("table_selector: rows " + std::to_string(rows.first) + " to " +
-                        std::to_string(rows.first + rows.count) + " of " + std::to_string(all.rows));
+    if (rows.first < 0 || rows.count < 0 || rows.count > all.rows || rows.first > all.rows - rows.count) {
+      throw shape_error("table_selector: " + std::to_string(rows.count) + " rows from " + std::to_string(rows.first) +
+                        " on, of " + std::to_string(all.rows));
     }
     all.data += rows.first * all.row_stride;
     all.rows = rows.count;
@@ -247,10 +247,11 @@ class table_generator {
   void check(B& b, const table_rows& rows, const draws<B, T>& z) const {
     require_queries(rows, z.groups(), "table_generator");
     const index_t known = std::as_const(b).view(answers_).rows;
-    if (rows.first < 0 || rows.first + rows.count > known || z.select() != select_) {
-      throw shape_error("table_generator: rows " + std::to_string(rows.first) + " to " +
-                        std::to_string(rows.first + rows.count) + " of " + std::to_string(known) + ", rankings of " +
-                        std::to_string(z.select()) + " documents, expected " + std::to_string(select_));
+    if (rows.first < 0 || rows.count < 0 || rows.count > known || rows.first > known - rows.count ||
+        z.select() != select_) {
+      throw shape_error("table_generator: " + std::to_string(rows.count) + " rows from " + std::to_string(rows.first) +
+                        " on, of " + std::to_string(known) + ", rankings of " + std::to_string(z.select()) +
+                        " documents, expected " + std::to_string(select_));
     }
   }
 
