@@ -58,8 +58,8 @@ int attribute(cuda_backend& b, cudaDeviceAttr which) {
 }
 
 /// Seconds below which no kernel can draw: B m K random words, each of them made, turned into a place in the mass that
-/// is left and looked up, and a mass for each document and 16 samples. Counted from the definitions, for the two units of
-/// a multiprocessor that take integers, with the results they give a clock (CUDA C++ Programming Guide, "Arithmetic
+/// is left and looked up, and a mass for each document and 16 samples. Counted from the definitions, for the two units
+/// of a multiprocessor that take integers, with the results they give a clock (CUDA C++ Programming Guide, "Arithmetic
 /// Instructions", compute capability 9.0: 64 products; 64 sums, comparisons and logical operations); the slower one
 /// counts. Loads, stores, addresses, loop counters and log p(z) are left out, so it is a bound and no prediction.
 ///

@@ -35,8 +35,9 @@ test::ranking by_definition(const std::vector<T>& scores, const dro::noise_sourc
   for (std::size_t j = 0; j < keys.size(); ++j) {
     if (keys[j] > -test::infinity<T>) order.push_back(static_cast<dro::document_t>(j));
   }
-  std::stable_sort(order.begin(), order.end(), [&](dro::document_t a, dro::document_t b) {
-    return keys[static_cast<std::size_t>(a)] > keys[static_cast<std::size_t>(b)];
+  const auto key_of = [&](dro::document_t j) { return keys[static_cast<std::size_t>(j)]; };
+  std::sort(order.begin(), order.end(), [&](dro::document_t a, dro::document_t b) {
+    return key_of(a) > key_of(b) || (key_of(a) == key_of(b) && a < b);
   });
   order.resize(static_cast<std::size_t>(select), dro::no_document);
   return order;
