@@ -16,7 +16,6 @@
 #include <utility>
 #include <vector>
 
-
 #include <dro/data/question.hpp>
 #include <dro/data/read_questions.hpp>
 #include <dro/error.hpp>

@@ -65,8 +65,8 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 /// threads each. That kernel calls `void in_scratch(Team&, index_t row) const` where a program has it: what it does for
 /// rows that take scratch memory, without the code for rows that take none. `static constexpr std::size_t scratch_word
 /// = 4` says that nothing there is larger than that, or moved in larger pieces: 4, 8 (which is assumed), 16 or 32
-/// bytes. `static constexpr int registers = 72` keeps a thread to so many registers. None of it changes a result but the
-/// order of sums. The other functions are called on the host.
+/// bytes. `static constexpr int registers = 72` keeps a thread to so many registers. None of it changes a result but
+/// the order of sums. The other functions are called on the host.
 ///
 /// A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see docs/backends.md.
 template <class B>

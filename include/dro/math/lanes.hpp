@@ -27,7 +27,7 @@ namespace detail {
 /// is depends on the compiler's flags.
 template <class T, index_t Lanes>
 struct vector_of {
-  typedef T type __attribute__((vector_size(static_cast<std::size_t>(Lanes) * sizeof(T))));
+  using type [[gnu::vector_size(static_cast<std::size_t>(Lanes) * sizeof(T))]] = T;
 };
 #endif
 
