@@ -6,6 +6,7 @@
 /// A transformer from and to the files in which Hugging Face keeps Llama models, and its adapters from and to those of
 /// PEFT.
 
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -146,11 +147,13 @@ void load_adapters(B& b, const std::filesystem::path& folder, transformer<B, T>&
   options.freeze_base = freeze_base;
   const data::safetensors_file file(folder / "adapter_model.safetensors");
   lora_adapters<B, T> adapters(b, model.config(), model.tensors(), options);
-  if (file.tensors().size() > adapters.tensors().size()) {  // those of layers that the configuration does not name
-    throw data_error(file.path(), 0,
-                     "has " + std::to_string(file.tensors().size()) +
-                         " tensors, but the adapters that its configuration " + "describes are " +
-                         std::to_string(adapters.tensors().size()));
+  // PEFT adds the base's own output layer where that is adapted; an adapter that nobody asked for is another matter.
+  for (const auto& entry : file.tensors()) {
+    const auto same_name = [&](const llama_tensor& t) { return t.name == entry.first; };
+    if (entry.first.find(".lora_") != std::string::npos &&
+        std::none_of(adapters.tensors().begin(), adapters.tensors().end(), same_name)) {
+      throw data_error(file.path(), 0, "has a tensor \"" + entry.first + "\" that the configuration does not describe");
+    }
   }
   detail::read_tensors<T>(b, file, adapters.tensors(), [&](std::size_t k) { return adapters.parameters()[k].value; });
   model.adapt(b, std::move(adapters));
