@@ -13,9 +13,31 @@
 
 #include "libtorch/dro_torch.hpp"
 
+#if defined(DRO_EXAMPLE_CUDA)
+#include <ATen/cuda/CUDAContext.h>
+
+#include <dro/backend/cuda.hpp>
+#endif
+
 namespace {
 
+#if defined(DRO_EXAMPLE_CUDA)
+// [gpu]
+using backend = torch_backend<dro::cuda_backend>;
+const at::Device device(at::kCUDA, 0);
+
+/// A backend on a stream that LibTorch works on, too: then what both do is in one order.
+backend make_backend() {
+  const auto stream = at::cuda::getStreamFromPool();
+  at::cuda::setCurrentCUDAStream(stream);
+  return backend(device, dro::cuda_options{.device = 0, .stream = stream});
+}
+// [gpu]
+#else
 using backend = torch_backend<>;
+const at::Device device(at::kCPU);
+backend make_backend() { return backend(device); }
+#endif
 using scalar = double;
 constexpr std::int64_t document_count = 8, answer_count = 4, looks = 3;
 
@@ -30,10 +52,11 @@ struct questions {
 };
 
 questions make_questions(std::int64_t count) {
-  const auto numbers = at::dtype(at::kDouble);
+  const auto numbers = at::device(device).dtype(at::kDouble);
+  const auto numbered = at::device(device).dtype(at::kLong);
   const at::Tensor look = at::randn({count, document_count, looks}, numbers);
-  const at::Tensor answer = at::randint(answer_count, {count}, at::kLong);
-  const at::Tensor any = at::randint(answer_count, {count, document_count}, at::kLong);
+  const at::Tensor answer = at::randint(answer_count, {count}, numbered);
+  const at::Tensor any = at::randint(answer_count, {count, document_count}, numbered);
   const at::Tensor trustworthy = look.select(2, 0) - look.select(2, 1) > 0.5;
   const at::Tensor named = at::where(trustworthy, answer.unsqueeze(1), any);
   return {look, at::one_hot(named, answer_count).to(at::kDouble), answer};
@@ -65,7 +88,7 @@ class reader {
  private:
   /// [draws × 1]. Every question has the same number of draws.
   [[nodiscard]] at::Tensor forward(const questions& x, const dro::draws<backend, scalar>& z) const {
-    const at::Tensor query = at::arange(x.look.size(0)).repeat_interleave(z.groups().per_query());
+    const at::Tensor query = at::arange(x.look.size(0), x.answer.options()).repeat_interleave(z.groups().per_query());
     const at::Tensor chosen = z.rankings().tensor.to(at::kLong).clamp_min(0);  // no_document counts with weight 0
     const at::Tensor claims = x.claim.index({query.unsqueeze(1), chosen}).sum(1);
     const at::Tensor log_prob = at::log_softmax(torch::nn::Linear(layer)->forward(claims), 1);
@@ -87,7 +110,7 @@ at::Tensor exact_evidence(score_net net, const reader& generator, const question
     for (dro::index_t t = 0; t < select; ++t) {
       const std::int64_t j = all(z, t);
       log_prior = log_prior + scores.select(1, j) - at::logsumexp(left, 1);
-      left = left.index_fill(1, at::tensor({j}), -std::numeric_limits<double>::infinity());
+      left = left.index_fill(1, at::tensor({j}, x.answer.options()), -std::numeric_limits<double>::infinity());
       logits = logits + outputs.select(1, j);
     }
     joint.push_back(log_prior + at::log_softmax(logits, 1).gather(1, x.answer.unsqueeze(1)).squeeze(1));
@@ -108,15 +131,20 @@ at::Tensor take_gradients(const std::vector<at::Tensor>& parameters) {
 }  // namespace
 
 int main() {
+#if defined(DRO_EXAMPLE_CUDA)
+  if (!torch::cuda::is_available()) {
+    std::printf("LibTorch finds no GPU: nothing to show.\n");
+    return EXIT_SUCCESS;
+  }
+#endif
   torch::manual_seed(7);
+  backend b = make_backend();
   // [models]
   score_net net;
-  net->to(at::kDouble);
+  net->to(device, at::kDouble);
   reader generator;
-  generator.layer->to(at::kDouble);
+  generator.layer->to(device, at::kDouble);
   torch_selector<score_net, scalar> selector(net);
-
-  backend b;
   dro::random_state<backend> random(b, /*seed=*/3);
   // [models]
   constexpr dro::draw_options draw{.samples = 16, .select = 2};

@@ -47,13 +47,6 @@ template <class T>
 
 }  // namespace detail
 
-/// Has a GPU bring the line of `p` nearer, for a later read: a thread that computes something else first does not wait.
-DRO_HOST_DEVICE inline void prefetch([[maybe_unused]] const void* p) {
-#if defined(__CUDA_ARCH__)
-  asm volatile("prefetch.global.L1 [%0];" : : "l"(p));
-#endif
-}
-
 /// Calls take(i, row[i], …) for each i in [0, n), with a value of each of the `rows`.
 template <class Team, class Take, class T, class... Rows>
 DRO_HOST_DEVICE void read_rows(Team& team, index_t n, Take&& take, const row_view<const T>& row, const Rows&... rows) {

@@ -10,7 +10,6 @@
 
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
-#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 #include <dro/math/exp.hpp>
 #include <dro/math/lanes.hpp>
@@ -76,11 +75,6 @@ struct plackett_luce_gradient_program {
     const table_shape shape = shape_of_table<Team>(team.size());
     if (samples == 0 && !adds) team.for_each(n, [&](index_t j) { gradient(query, j) = T(0); });
     if (samples == 0) return;
-    team.for_each(samples < shape.draws ? samples : shape.draws, [&](index_t i) {
-      prefetch(&rankings(first_draw + i, 0));
-      prefetch(&rankings(first_draw + i, select - 1));
-      prefetch(&coefficient[i]);
-    });
     T* const mass = team.template scratch<T>();
     T* const table = mass + padded(n);
     T* const value = table + shape.draws * shape.stride;
