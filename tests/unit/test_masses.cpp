@@ -171,3 +171,39 @@ TEST_CASE_TEMPLATE("the least mass decides between the two ways, and both give t
     for (index_t j = 0; j < 4; ++j) DRO_CHECK_NEAR(gradient(0, j), expected[static_cast<std::size_t>(j)], tolerance);
   }
 }
+
+TEST_CASE_TEMPLATE("what is left beside a large mass has all its digits, however little it is", T, float, double) {
+  // Document 0 has nearly all the mass; the others have about 2^-e of it each. Of what is left after it no digit may be
+  // lost, whether it is found by subtraction or by adding up.
+  constexpr index_t n = 40;
+  for (int e = 8; e <= 60; e += 2) {
+    CAPTURE(e);
+    dro::host_backend b(1);
+    auto scores = test::random_matrix<T>(1, n, -1, 1, 71);
+    for (T& s : test::elements(scores)) s -= static_cast<T>(e) * std::log(T(2));
+    scores(0, 0) = 0;
+    for (const index_t select : {2, 5, 7, 12}) {
+      CAPTURE(select);
+      test::ranking list;
+      for (index_t t = 0; t < select; ++t) list.push_back(static_cast<dro::document_t>(t));
+      const auto rankings = test::ranking_matrix({list});
+      const auto z = std::as_const(b).view(rankings);
+      const auto groups = dro::grouping::uniform(1, 1);
+      dro::host_matrix<T> log_prob(1, 1);
+      dro::plackett_luce_log_prob(b, scores, z, groups, b.view(log_prob));
+      const auto gradient = dro::plackett_luce_gradient(b, scores, z, groups, test::column(std::vector<T>{1}));
+      // Of the picks after document 0 (its own log p and share are 0 to within n 2^-e): differences of scores in (-1, 1)
+      // and the logarithms of at most n masses of one size, and sums of n masses in four parts and K more.
+      const real u = test::unit_roundoff<T>;
+      const auto terms = static_cast<real>(n) / 4 + static_cast<real>(select) + 8;
+      const real term = u * (6 * (2 + std::log(static_cast<real>(n))) + terms);
+      const auto row = test::row(scores, 0);
+      const real p = test::plackett_luce_log_prob(row, list);
+      DRO_CHECK_NEAR(log_prob(0, 0), p, static_cast<real>(select) * (term + u * std::abs(p)));
+      const auto expected = test::plackett_luce_score(row, list);
+      for (index_t j = 0; j < n; ++j) {
+        DRO_CHECK_NEAR(gradient(0, j), expected[static_cast<std::size_t>(j)], static_cast<real>(select) * 2 * term);
+      }
+    }
+  }
+}

@@ -89,25 +89,6 @@ struct taken_mass {
   math::lanes<Word, Lanes> size;
 };
 
-/// What the picks took, in registers: up to `Slots` picks.
-template <class Word, index_t Slots, index_t Lanes>
-struct taken_in_registers {
-  static constexpr int slots = static_cast<int>(Slots);
-  static constexpr index_t lanes = Lanes;
-  taken_mass<Word, Lanes> pick[static_cast<std::size_t>(Slots)];
-  DRO_HOST_DEVICE taken_mass<Word, Lanes>& operator[](int t) { return pick[t]; }
-};
-
-/// The same for any number of picks, in memory, `stride` apart.
-template <class Word, index_t Lanes>
-struct taken_in_memory {
-  static constexpr int slots = 0;
-  static constexpr index_t lanes = Lanes;
-  taken_mass<Word, Lanes>* pick;
-  index_t stride;
-  DRO_HOST_DEVICE taken_mass<Word, Lanes>& operator[](int t) { return pick[t * stride]; }
-};
-
 /// One pick of several draws side by side.
 template <class Word, index_t Lanes>
 struct picks_of_lanes {
@@ -115,13 +96,12 @@ struct picks_of_lanes {
   math::lanes<Word, Lanes> left;            // the mass of all that was left before it
 };
 
-/// Draws `select` picks for Taken::lanes samples from `source` on, and calls each(t, pick) for pick t of all lanes, as
-/// long as at least least_left is left for one of them. The picks t < first are made: lane l's is made(l, t). One
-/// thread; O(log n + t) for pick t.
-template <class Word, class Taken, class Made, class F>
+/// Draws `select` picks for `Lanes` samples from `source` on, and calls each(t, pick) for pick t of all lanes, as long
+/// as at least least_left is left for one of them. The picks t < first are made: lane l's is made(l, t). `taken`: slots
+/// (slots.hpp) for a taken_mass<Word, Lanes> a pick. One thread; O(log n + t) for pick t.
+template <index_t Lanes, class Word, class Taken, class Made, class F>
 DRO_HOST_DEVICE void draw_by_inversion(const mass_sums<Word>& sums, const noise_source& source, int first, int select,
                                        Taken taken, Made&& made, F&& each) {
-  constexpr index_t Lanes = Taken::lanes;
   math::lanes<std::uint32_t, Lanes> words[4] = {};
   picks_of_lanes<Word, Lanes> pick;
   for (index_t l = 0; l < Lanes; ++l) pick.left[l] = sums.total();

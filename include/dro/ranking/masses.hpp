@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include <dro/backend/matrix_view.hpp>
 #include <dro/backend/overlapped.hpp>
@@ -21,6 +22,7 @@
 #include <dro/math/log.hpp>
 #include <dro/math/log_sum_exp.hpp>
 #include <dro/ranking/constants.hpp>
+#include <dro/ranking/slots.hpp>
 
 namespace dro::detail {
 
@@ -148,12 +150,16 @@ struct relative_masses {
   index_t query;
   const T* mass;  // [n, then zeros up to a multiple of 4] exp(s_j − largest)
   T largest;      // 0 where there is none
+  double total;   // Σ mass, where a double has room for what T cannot hold; else 0
+
+  /// Whether `total` is such that a pick's mass can be taken away from it.
+  static constexpr bool has_total = 2 * std::numeric_limits<T>::digits < std::numeric_limits<double>::digits;
 
   /// Computes the masses into `memory` [n rounded up to a multiple of 4]. n exp.
   template <class Team>
   DRO_HOST_DEVICE relative_masses(Team& team, const matrix_view<const T>& s, const matrix_view<const document_t>& z,
                                   index_t q, T* memory)
-      : scores(s), rankings(z), query(q), mass(memory) {
+      : scores(s), rankings(z), query(q), mass(memory), total(0) {
     const index_t n = scores.cols;
     largest = copy_scores(team, scores, query, memory, [](T) {});
     if (!(largest > minus_infinity<T>)) largest = T(0);
@@ -162,6 +168,9 @@ struct relative_masses {
     team.for_each(n, [memory, shift](index_t j) { memory[j] = math::exp(memory[j] - shift); });
     team.for_each(padded(n) - n, [&](index_t j) { memory[n + j] = T(0); });
     team.barrier();
+    if constexpr (has_total) {
+      total = team.template sum<double>(n, [memory](index_t j) { return static_cast<double>(memory[j]); });
+    }
   }
 
   DRO_HOST_DEVICE index_t documents() const { return scores.cols; }
@@ -180,30 +189,33 @@ class picks_of_matrix {
     for (index_t l = 1; l < Lanes; ++l) row_[l] = row_[l - 1] + (l < size ? rankings.row_stride : 0);
   }
   DRO_HOST_DEVICE document_t operator()(index_t l, index_t t) const { return row_[l][t * stride_]; }
-  DRO_HOST_DEVICE document_t first_look(index_t l, index_t t) const { return (*this)(l, t); }
+  DRO_HOST_DEVICE void replace(index_t, int, document_t) {}
   static constexpr bool are_documents = false;  // entries may be anything
+  static constexpr int slots = 0;
 
  private:
   math::lanes<const document_t*, Lanes> row_;
   index_t stride_;
 };
 
-/// The same, copied to `copy` when they are first looked at: pick t of every lane `stride` further on than pick t − 1.
-/// What does not exist stands there as document 0.
-template <index_t Lanes>
-struct copied_picks {
-  picks_of_matrix<Lanes> given;
-  std::uint32_t documents;
-  math::lanes<document_t, Lanes>* copy;
-  int stride;
+/// Copies them to `slots` (slots.hpp) of math::lanes<document_t, Lanes>. All are read before anything is computed: then
+/// the reads wait together.
+template <index_t Lanes, class Slots>
+DRO_HOST_DEVICE void copy_picks(const picks_of_matrix<Lanes>& picks, int select, Slots& slots) {
+  for_each_slot<Slots::slots>(select, [&](auto t, auto is_pick) {
+    for (index_t l = 0; l < Lanes; ++l) slots[t][l] = is_pick ? picks(l, t) : -1 - t;  // no two are equal
+  });
+}
 
-  DRO_HOST_DEVICE document_t operator()(index_t l, index_t t) const { return copy[t * stride][l]; }
-  DRO_HOST_DEVICE document_t first_look(index_t l, index_t t) const {
-    const document_t j = given(l, t);
-    copy[t * stride][l] = static_cast<std::uint32_t>(j) < documents ? j : 0;
-    return j;
-  }
-  static constexpr bool are_documents = true;  // all in range
+/// Picks copied to slots.
+template <class Slots>
+struct copied_picks {
+  Slots copy;
+
+  DRO_HOST_DEVICE document_t operator()(index_t l, int t) const { return copy[t][l]; }
+  DRO_HOST_DEVICE void replace(index_t l, int t, document_t j) { copy[t][l] = j; }
+  static constexpr bool are_documents = true;  // after what does not exist has been replaced
+  static constexpr int slots = Slots::slots;
 };
 
 /// sum + own, or sum where bit k of `taken` is set.
@@ -220,42 +232,99 @@ template <class T>
 /// `Lanes` draws of one query side by side, and the masses of what they do not pick. For one thread.
 template <class T, index_t Lanes, class Picks>
 struct drawn_tile {
+  static constexpr int slots = Picks::slots;
+
   const relative_masses<T>* query;
   Picks picks;                                    // picks(l, t): entry t of lane l
   math::lanes<std::uint32_t, Lanes> faults = {};  // 0 for a ranking: all entries in range, none repeated
   math::lanes<T, Lanes> left;                     // Σ mass over what is not picked
 
-  /// Adds only, so that nothing cancels, in an order that depends on the number of documents alone. O(n + n K / 32) a
-  /// draw.
+  /// As a rule the picks' masses are subtracted from the sum of all in double, which has so many more digits than T
+  /// that nothing is lost while 2^-24 of it is left before the last pick: n + K + 4 roundings of 2^-53 of the whole are
+  /// then (n + K + 4)/32 of a rounding of T, and adding up what is left has n/4 of them. Where less is left, and in
+  /// double, masses are added only, so that nothing cancels, in an order that depends on the number of documents alone.
+  /// O(K²), or O(n + n K / 32), a draw.
   DRO_HOST_DEVICE drawn_tile(const relative_masses<T>& q, const Picks& p) : query(&q), picks(p) {
+    const int select = picks_in<slots>(q.select());
+    if constexpr (slots > 0) {
+      for_each_slot<slots>(select, [&](auto t, bool) {
+        for (int l = 0; l < Lanes; ++l) {
+          DRO_UNROLL
+          for (int u = 0; u < t; ++u) faults[l] |= picks(l, t) == picks(l, u) ? 1U : 0U;
+        }
+      });
+    }
+    for_each_slot<slots>(select, [&](auto t, auto is_pick) {
+      for (int l = 0; l < Lanes; ++l) {
+        const document_t j = picks(l, t);
+        const bool exists = static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(q.documents());
+        faults[l] |= is_pick && !exists ? 1U : 0U;
+        picks.replace(l, t, exists ? j : 0);
+        if constexpr (slots > 0) own_[t][l] = is_pick ? q.mass[exists ? j : 0] : T(0);
+      }
+    });
+    math::lanes<std::uint32_t, Lanes> subtracted = {};
+    std::uint32_t all_subtracted = 0;
+    if constexpr (relative_masses<T>::has_total) {
+      math::lanes<double, Lanes> rest;
+      for (int l = 0; l < Lanes; ++l) rest[l] = q.total;
+      math::lanes<T, Lanes> last = {};
+      for_each_slot<slots>(select, [&](auto t, auto) {
+        for (int l = 0; l < Lanes; ++l) {
+          last[l] = t == select - 1 ? mass(l, t) : last[l];
+          rest[l] -= static_cast<double>(mass(l, t));
+        }
+      });
+      all_subtracted = 1;
+      const T least = static_cast<T>(q.total) * T(0x1p-24);
+      for (int l = 0; l < Lanes; ++l) {
+        left[l] = rest[l] > 0.0 ? static_cast<T>(rest[l]) : T(0);
+        subtracted[l] = left[l] + last[l] >= least ? 1U : 0U;
+        all_subtracted &= subtracted[l];
+      }
+    }
+    if (slots == 0 || all_subtracted == 0) look_at_rest(all_subtracted == 0, subtracted);
+  }
+
+  DRO_HOST_DEVICE bool valid(index_t l) const { return faults[l] == 0; }
+  /// Of pick t in lane l; of a slot without a pick 0.
+  template <class Slot>
+  DRO_HOST_DEVICE T mass(int l, Slot t) const {
+    if constexpr (slots > 0) {
+      return own_[t][l];
+    } else {
+      return query->mass[pick(l, t)];
+    }
+  }
+  /// Pick t of lane l, document 0 in place of one that does not exist.
+  DRO_HOST_DEVICE index_t pick(index_t l, int t) const {
+    const document_t j = picks(l, t);
+    if constexpr (Picks::are_documents) return j;
+    return static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(query->documents()) ? j : 0;
+  }
+
+ private:
+  /// Notes repeated picks; with `adds`, adds up what is left in the lanes where it is not `known`.
+  DRO_HOST_DEVICE void look_at_rest(bool adds, const math::lanes<std::uint32_t, Lanes>& known) {
     constexpr int width = 32;  // documents whose membership one word holds
-    const auto documents = static_cast<int>(q.documents());
-    const auto select = static_cast<int>(q.select());
+    const auto documents = static_cast<int>(query->documents());
     math::lanes<T, Lanes> partial[4] = {};
     for (int begin = 0; begin < documents; begin += width) {
       math::lanes<std::uint32_t, Lanes> taken = {};
-      const auto take = [&](int l, document_t pick) {
-        const std::uint32_t place = static_cast<std::uint32_t>(pick) - static_cast<std::uint32_t>(begin);
-        const std::uint32_t bit = (place < width ? 1U : 0U) << (place % width);
-        faults[l] |= taken[l] & bit;
-        taken[l] |= bit;
-      };
-      if (begin == 0) {
-        for (int t = 0; t < select; ++t) {
-          for (int l = 0; l < Lanes; ++l) {
-            const document_t j = picks.first_look(l, t);
-            faults[l] |= static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(documents) ? 0U : 1U;
-            take(l, j);
-          }
+      for_each_slot<slots>(picks_in<slots>(query->select()), [&](auto t, auto is_pick) {
+        for (int l = 0; l < Lanes; ++l) {
+          const std::uint32_t place = static_cast<std::uint32_t>(picks(l, t)) - static_cast<std::uint32_t>(begin);
+          const std::uint32_t bit = (is_pick && place < width ? 1U : 0U) << (place % width);
+          faults[l] |= taken[l] & bit;
+          taken[l] |= bit;
         }
-      } else {
-        for (int t = 0; t < select; ++t) {
-          for (int l = 0; l < Lanes; ++l) take(l, picks(l, t));
-        }
-      }
-      add_untaken(taken, q.mass + begin, documents - begin < width ? documents - begin : width, partial);
+      });
+      if (adds) add_untaken(taken, query->mass + begin, documents - begin < width ? documents - begin : width, partial);
     }
-    for (int l = 0; l < Lanes; ++l) left[l] = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
+    for (int l = 0; l < Lanes; ++l) {
+      const T sum = (partial[0][l] + partial[2][l]) + (partial[1][l] + partial[3][l]);
+      left[l] = known[l] != 0 ? left[l] : sum;
+    }
   }
 
   /// Adds masses to four partial sums a lane in turn, `count` and up to the next multiple of 4 of them, without those
@@ -263,9 +332,8 @@ struct drawn_tile {
 #if !defined(__CUDACC__)
   [[gnu::noinline]]
 #endif
-  DRO_HOST_DEVICE static void
-  add_untaken(const math::lanes<std::uint32_t, Lanes>& of_word, const T* mass, int count,
-              math::lanes<T, Lanes> (&partial)[4]) {
+  DRO_HOST_DEVICE static void add_untaken(const math::lanes<std::uint32_t, Lanes>& of_word, const T* mass, int count,
+                                          math::lanes<T, Lanes> (&partial)[4]) {
     math::lanes<std::uint32_t, Lanes> taken = of_word;
     for (int j = 0; j < count; j += 4) {
       for (int k = 0; k < 4; ++k) {
@@ -276,13 +344,8 @@ struct drawn_tile {
     }
   }
 
-  DRO_HOST_DEVICE bool valid(index_t l) const { return faults[l] == 0; }
-  /// Pick t of lane l, document 0 in place of one that does not exist.
-  DRO_HOST_DEVICE index_t pick(index_t l, index_t t) const {
-    const document_t j = picks(l, t);
-    if constexpr (Picks::are_documents) return j;
-    return static_cast<std::uint32_t>(j) < static_cast<std::uint32_t>(query->documents()) ? j : 0;
-  }
+  struct nothing {};
+  std::conditional_t<(slots > 0), slots_in_registers<math::lanes<T, Lanes>, slots>, nothing> own_;  // masses of picks
 };
 
 /// log Π x / y of positive normal numbers with one logarithm, `Lanes` products side by side: significands are
@@ -338,14 +401,14 @@ inline constexpr T undecided = std::numeric_limits<T>::infinity();  // no log-pr
 template <class T, index_t Lanes, class Picks>
 [[nodiscard]] DRO_HOST_DEVICE math::lanes<T, Lanes> log_probs(const drawn_tile<T, Lanes, Picks>& draws) {
   const relative_masses<T>& q = *draws.query;
-  const index_t select = q.documents() > 0 ? q.select() : 0;
+  const int select = q.documents() > 0 ? static_cast<int>(q.select()) : 0;
   math::lanes<T, Lanes> left = draws.left;
   math::lanes<T, Lanes> least;
   for (index_t l = 0; l < Lanes; ++l) least[l] = T(1);
   log_of_quotients<T, Lanes> product;
-  for (index_t t = select; t-- > 0;) {
+  for (int t = select; t-- > 0;) {
     math::lanes<T, Lanes> own;
-    for (index_t l = 0; l < Lanes; ++l) own[l] = q.mass[draws.pick(l, t)];
+    for (int l = 0; l < Lanes; ++l) own[l] = draws.mass(l, t);
     for (index_t l = 0; l < Lanes; ++l) {
       left[l] += own[l];
       least[l] = own[l] >= least[l] ? least[l] : own[l];  // NaN if a pick's is

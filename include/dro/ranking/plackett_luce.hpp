@@ -67,8 +67,10 @@ void run_plackett_luce_gradient(B& b, const M& scores, matrix_view<const documen
   require_shape(s, groups.queries(), s.cols, "plackett_luce_gradient: scores");
   require_shape(rankings, groups.total(), rankings.cols, "plackett_luce_gradient: rankings");
   require_shape(gradient, s.rows, s.cols, "plackett_luce_gradient: gradient");
-  b.run(s.rows, plackett_luce_gradient_program<T>{
-                    s, rankings, {c, groups, "plackett_luce_gradient: coefficients"}, gradient, groups, adds});
+  const grouped_view<const T> by_query(c, groups, "plackett_luce_gradient: coefficients");
+  with_exact_slots_for(rankings.cols, [&]<int Slots>(std::integral_constant<int, Slots>) {
+    b.run(s.rows, plackett_luce_gradient_program<T, Slots>{s, rankings, by_query, gradient, groups, adds});
+  });
 }
 
 }  // namespace detail

@@ -25,6 +25,7 @@
 #include <dro/ranking/constants.hpp>
 #include <dro/ranking/inversion.hpp>
 #include <dro/ranking/masses.hpp>
+#include <dro/ranking/slots.hpp>
 
 namespace dro::detail {
 
@@ -158,15 +159,14 @@ struct undecided_draws : plackett_luce_draws<T> {
   template <class Team>
   DRO_HOST_DEVICE void complete(Team& team, const typename base::range& draws) const {
     auto* const ends = team.template scratch<wide>();
-    const auto sums = sum_all(
-        team, [&](index_t j) { return this->scores(draws.query, j); }, ends);
+    const auto sums = sum_all(team, [&](index_t j) { return this->scores(draws.query, j); }, ends);
     auto* const taken = team.template scratch<taken_mass<wide, 1>>(behind_sums());
     bool incomplete = false;
     team.for_each(draws.count, [&](index_t i) {
       const index_t draw = draws.draw + i;
       if (!lacks_pick(draw)) return;
       draw_one(sums, this->source(draws.query, draws.sample + i), draw,
-               taken_in_memory<wide, 1>{taken + i, base::draws_of_row});
+               slots_in_memory<taken_mass<wide, 1>>{taken + i, base::draws_of_row});
       incomplete = incomplete || lacks_pick(draw);
     });
     if (!team.any(incomplete)) return;
@@ -193,11 +193,11 @@ struct undecided_draws : plackett_luce_draws<T> {
 
   /// Picks what ranking `draw` lacks, as far as 64 bits go.
   DRO_HOST_DEVICE void draw_one(const mass_sums<wide>& sums, const noise_source& words, index_t draw,
-                                taken_in_memory<wide, 1> taken) const {
+                                slots_in_memory<taken_mass<wide, 1>> taken) const {
     const auto select = static_cast<int>(this->rankings.cols);
     int made = 0;
     while (this->rankings(draw, made) != no_document) ++made;
-    draw_by_inversion(
+    draw_by_inversion<1>(
         sums, words, made, select, taken, [&](index_t, int t) { return this->rankings(draw, t); },
         [&](int t, const picks_of_lanes<wide, 1>& pick) { this->rankings(draw, t) = pick.document[0]; });
   }
@@ -213,8 +213,8 @@ struct undecided_draws : plackett_luce_draws<T> {
     for (index_t t = 0; t < this->rankings.cols; ++t) {
       document_t pick = this->rankings(draw, t);
       if (pick == no_document) {
-        const auto left = sum_all(
-            team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, ends);
+        const auto left =
+            sum_all(team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, ends);
         if (left.total() == 0) break;
         const std::uint32_t word = words.words(static_cast<std::uint32_t>(t / 4))[static_cast<std::size_t>(t % 4)];
         pick = static_cast<document_t>(left.document_at(noise::uniform_place(word, left.total())));
@@ -231,7 +231,7 @@ struct undecided_draws : plackett_luce_draws<T> {
 
 /// Draws rankings and scores them: those for which 32 bits do a thread each, the others all threads together. `Slots`:
 /// the picks of a draw that registers hold, 0 where they are too many.
-template <class T, index_t Slots>
+template <class T, int Slots>
 struct plackett_luce_draw_program : plackett_luce_draws<T> {
   using base = plackett_luce_draws<T>;
   using typename base::narrow;
@@ -261,11 +261,13 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
       const index_t lanes = draws.count - begin < together ? draws.count - begin : together;
       const noise_source words = this->source(draws.query, draws.sample + begin);
       if constexpr (Slots > 0) {
-        is_decided &= draw_lanes(all, words, draw, lanes, taken_in_registers<narrow, Slots, together>{});
+        is_decided &=
+            draw_lanes<together>(all, words, draw, lanes, slots_in_registers<taken_mass<narrow, together>, Slots>{});
       } else {
         auto* const taken = team.template scratch<taken_mass<narrow, together>>(behind_masses()) + tile;
-        is_decided &= draw_lanes(all, words, draw, lanes,
-                                 taken_in_memory<narrow, together>{taken, base::draws_of_row / together});
+        is_decided &=
+            draw_lanes<together>(all, words, draw, lanes,
+                                 slots_in_memory<taken_mass<narrow, together>>{taken, base::draws_of_row / together});
       }
     });
     if (!team.any(!is_decided)) return;
@@ -309,10 +311,9 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   }
 
   /// Rankings `draw` … `draw` + size − 1; whether all of them are decided.
-  template <class Taken>
+  template <index_t width, class Taken>
   DRO_HOST_DEVICE bool draw_lanes(const masses& all, const noise_source& words, index_t draw, index_t size,
                                   Taken taken) const {
-    constexpr index_t width = Taken::lanes;
     const auto select = static_cast<int>(this->rankings.cols);
     document_t* const out = &this->rankings(draw, 0);
     const index_t row_stride = this->rankings.row_stride;
@@ -321,7 +322,7 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     math::lanes<T, width> least;
     math::lanes<int, width> picked = {};
     for (index_t l = 0; l < width; ++l) least[l] = std::numeric_limits<T>::max();
-    draw_by_inversion(
+    draw_by_inversion<width>(
         all.sums, words, 0, select, taken, [](index_t, int) { return no_document; },
         [&](int t, const picks_of_lanes<narrow, width>& pick) {
           math::lanes<T, width> own;
@@ -352,16 +353,9 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
 /// Queues the program that makes `draws`.
 template <class B, class T>
 void run_plackett_luce_draws(B& b, const plackett_luce_draws<T>& draws) {
-  const auto run = [&]<index_t Slots>(std::integral_constant<index_t, Slots>) {
+  with_slots_for(draws.rankings.cols, [&]<int Slots>(std::integral_constant<int, Slots>) {
     b.run(draws.rows(), plackett_luce_draw_program<T, Slots>{draws});
-  };
-  if (draws.rankings.cols <= 5) {
-    run(std::integral_constant<index_t, 5>{});
-  } else if (draws.rankings.cols <= 10) {
-    run(std::integral_constant<index_t, 10>{});
-  } else {
-    run(std::integral_constant<index_t, 0>{});
-  }
+  });
 }
 
 }  // namespace dro::detail

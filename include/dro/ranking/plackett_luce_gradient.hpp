@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include <dro/backend/grouping.hpp>
 #include <dro/backend/matrix_view.hpp>
@@ -16,6 +17,7 @@
 #include <dro/math/log_sum_exp.hpp>
 #include <dro/ranking/constants.hpp>
 #include <dro/ranking/masses.hpp>
+#include <dro/ranking/slots.hpp>
 
 namespace dro::detail {
 
@@ -32,11 +34,11 @@ namespace dro::detail {
 [[nodiscard]] DRO_HOST_DEVICE inline double reciprocal(double x) { return 1.0 / x; }
 
 /// With B_t = Σ_{u ≤ t} 1 / M_u, M_u the mass left before pick u, ∂ log p / ∂ s_j = 1 − exp(s_j) B_t if j is pick t,
-/// and −exp(s_j) B_{K−1} if j is not picked. Some draws at a time: a thread finds B of the draws it takes and writes
-/// for each a row of what it adds to some documents; then each of these documents adds up its column of the rows, in
-/// the order of the draws, and the next documents' turn comes. The differences 1 − exp(s_j) B_t are taken draw by draw:
-/// sums of ones and of B apart would lose digits where exp(s_j) B_t is near 1.
-template <class T>
+/// and −exp(s_j) B_{K−1} if j is not picked. A thread finds B of the draws it takes and adds them up in a row of its
+/// own, with an element for each document; then the rows are summed in the order of the threads. Of many documents some
+/// have their turn after others. The differences 1 − exp(s_j) B_t are taken draw by draw: sums of ones and of B apart
+/// would lose digits where exp(s_j) B_t is near 1. `Slots`: the picks of a draw that registers hold, see slots.hpp.
+template <class T, int Slots>
 struct plackett_luce_gradient_program {
   matrix_view<const T> scores;
   matrix_view<const document_t> rankings;
@@ -45,19 +47,21 @@ struct plackett_luce_gradient_program {
   grouping groups;
   bool adds;  // to what is in the gradient, or takes its place
 
-  // Masses [n rounded up to a multiple of 4]. For each draw at once a row, values [K + 1] and picks [K], see slots; in
-  // their place, where masses are too small, logarithms of sums [K] and membership flags [n].
+  // Masses [n rounded up to a multiple of 4]. A row for each thread [columns], and where Slots is 0 picks and values
+  // for each [K together]; in their place, where masses are too small, logarithms of sums [K] and membership flags [n].
   template <class Team>
   std::size_t scratch_bytes(index_t threads) const {
     const table_shape table = shape_of_table<Team>(threads);
-    const index_t select = rankings.cols;
-    const std::size_t rows = static_cast<std::size_t>(table.draws * (table.stride + select + 1)) * sizeof(T) +
-                             static_cast<std::size_t>(table.draws * select) * sizeof(document_t);
-    const std::size_t in_log_space =
-        static_cast<std::size_t>(select) * sizeof(T) + static_cast<std::size_t>(scores.cols) * sizeof(document_t);
+    const auto select = static_cast<std::size_t>(rankings.cols);
+    const std::size_t slots = Slots == 0 ? select * static_cast<std::size_t>(side_by_side<Team>) : 0;
+    const std::size_t rows =
+        static_cast<std::size_t>(table.rows) *
+        (static_cast<std::size_t>(table.stride) * sizeof(T) + slots * (sizeof(T) + sizeof(document_t)));
+    const std::size_t in_log_space = select * sizeof(T) + static_cast<std::size_t>(scores.cols) * sizeof(document_t);
     return static_cast<std::size_t>(padded(scores.cols)) * sizeof(T) + (rows > in_log_space ? rows : in_log_space);
   }
   static constexpr bool lives_in_scratch = true;
+  static constexpr int registers = 96;  // what is rarely needed and takes more of them lies in memory
   // Rows are read and written 16 bytes at a time, so scratch begins at a multiple of that; and eight neighbouring words
   // of four teams lie in different banks.
   static constexpr std::size_t scratch_word = 32;
@@ -68,62 +72,70 @@ struct plackett_luce_gradient_program {
     constexpr int together = side_by_side<Team>;
     // In 32 bits, which a GPU counts in: a loop of a team has fewer items than 2^31.
     const auto n = static_cast<int>(scores.cols);
-    const auto select = static_cast<int>(rankings.cols);
+    const int select = picks_in<Slots>(rankings.cols);
+    const auto threads = static_cast<int>(team.size());
     const auto samples = select > 0 ? static_cast<int>(groups.size(query)) : 0;
     const index_t first_draw = groups.begin(query);
     const row_view<const T> coefficient = coefficients.row(query);
-    const table_shape shape = shape_of_table<Team>(team.size());
+    const table_shape shape = shape_of_table<Team>(threads);
     if (samples == 0 && !adds) team.for_each(n, [&](index_t j) { gradient(query, j) = T(0); });
     if (samples == 0) return;
     T* const mass = team.template scratch<T>();
     T* const table = mass + padded(n);
-    T* const value = table + shape.draws * shape.stride;
-    auto* const pick = reinterpret_cast<document_t*>(value + shape.draws * (select + 1));
-
-    const relative_masses<T> masses(team, scores, rankings, query, mass);
-    bool too_small = false;
-    for (int begin = 0; begin < samples; begin += shape.draws) {
-      const int count = samples - begin < shape.draws ? samples - begin : shape.draws;
-      const int tiles = (count + together - 1) / together;
-      const auto slots_of = [&](index_t tile) {
-        const int i = static_cast<int>(tile) * together;
-        return slots<together>{aligned(reinterpret_cast<lanes_of_picks<together>*>(pick + i)),
-                               aligned(reinterpret_cast<math::lanes<T, together>*>(value + i)),
-                               table + i * shape.stride, shape.draws / together, shape.stride};
-      };
-      team.for_each(tiles, [&](index_t tile) {
-        const int i = begin + static_cast<int>(tile) * together;
+    const int tiles = (samples + together - 1) / together;
+    const int rows = tiles < threads ? tiles : threads;
+    const auto row = static_cast<int>(team.rank());  // of this thread
+    contributions<together> terms = {};
+    if constexpr (Slots == 0) {
+      auto* const values = reinterpret_cast<math::lanes<T, together>*>(table + shape.rows * shape.stride);
+      auto* const picks = reinterpret_cast<lanes_of_picks<together>*>(values + shape.rows * select);
+      terms.value = {values + row, shape.rows};
+      terms.pick = {picks + row, shape.rows};
+    }
+    const auto load = [&](int tile) {
+      const int i = tile * together;
+      if (tile < tiles) {
         const int size = samples - i < together ? samples - i : together;
-        math::lanes<T, together> c;
-        for (int l = 0; l < together; ++l) c[l] = l < size ? coefficient[i + l] : T(0);
-        const slots<together> own = slots_of(tile);
-        const bool done = differentiate(
-            copied_tile<together>(
-                masses, {{rankings, first_draw + i, size}, static_cast<std::uint32_t>(n), own.pick, own.stride}),
-            c, own);
+        copy_picks(picks_of_matrix<together>(rankings, first_draw + i, size), select, terms.pick);
+        for (int l = 0; l < together; ++l) terms.factor[l] = l < size ? coefficient[i + l] : T(0);
+      }
+    };
+    load(row);  // it arrives while the masses are computed
+    const relative_masses<T> masses(team, scores, rankings, query, mass);
+
+    const bool at_once = shape.columns >= n;
+    bool too_small = false;
+    bool has_sums = adds;  // in the gradient
+    for (int begin = 0; begin < tiles; begin += threads) {
+      const bool has_draws = begin + row < tiles;
+      if (has_draws) {
+        const bool done = differentiate(masses, terms);
         too_small = too_small || !done;
-        write_rows(own, masses, 0, shape.columns);
-      });
+      }
       for (int first = 0; first < n; first += shape.columns) {
+        if (has_draws) {
+          add_to_row(terms, masses, table + row * shape.stride, first, shape.columns, at_once && begin > 0);
+        }
+        if (at_once && begin + threads < tiles) break;  // all rows at the end
         const int columns = n - first < shape.columns ? n - first : shape.columns;
+        const int count = at_once || tiles - begin > threads ? rows : tiles - begin;
         team.barrier();
         team.for_each((columns + 3) / 4, [&](index_t tile) {
           const int j = static_cast<int>(tile) * 4;
-          four sum = {};
-          for (int i = 0; i < count; ++i) {
+          four sum = *reinterpret_cast<const four*>(table + j);
+          for (int i = 1; i < count; ++i) {
             const four term = *reinterpret_cast<const four*>(table + i * shape.stride + j);
             for (int k = 0; k < 4; ++k) sum.element[k] += term.element[k];
           }
           T* const out = &gradient(query, first + j);
           for (int k = 0; k < 4; ++k) {
-            if (j + k < columns) sum_to(out[k * gradient.col_stride], sum.element[k], adds || begin > 0);
+            if (j + k < columns) sum_to(out[k * gradient.col_stride], sum.element[k], has_sums);
           }
         });
         team.barrier();
-        const int next = first + shape.columns;
-        if (next >= n) break;
-        team.for_each(tiles, [&](index_t tile) { write_rows(slots_of(tile), masses, next, shape.columns); });
       }
+      has_sums = has_sums || !at_once;
+      load(begin + threads + row);
     }
     if (!team.any(too_small)) return;
     auto* const chosen = reinterpret_cast<document_t*>(table + select);
@@ -136,54 +148,50 @@ struct plackett_luce_gradient_program {
   }
 
  private:
+  template <class Element>
+  using slots_of = std::conditional_t<Slots == 0, slots_in_memory<Element>, slots_in_registers<Element, Slots>>;
+  template <index_t Lanes>
+  using lanes_of_picks = math::lanes<document_t, Lanes>;
   template <index_t Lanes>
   using tile_of = drawn_tile<T, Lanes, picks_of_matrix<Lanes>>;
   template <index_t Lanes>
-  using copied_tile = drawn_tile<T, Lanes, copied_picks<Lanes>>;
-  template <index_t Lanes>
-  using lanes_of_picks = math::lanes<document_t, Lanes>;
+  using copied_tile = drawn_tile<T, Lanes, copied_picks<slots_of<lanes_of_picks<Lanes>>>>;
 
-  /// Where draws that one thread works on at once have their picks, entries of `pick` and `value` `stride` apart, and
-  /// their rows, `row_stride` apart.
+  /// What draws that one thread works on at once add to the gradient: for each pick its document and a value, and to
+  /// every other document a multiple of its mass.
   template <index_t Lanes>
-  struct slots {
-    lanes_of_picks<Lanes>* pick;   // [K]
-    math::lanes<T, Lanes>* value;  // [K + 1] masses left before the picks, then what they add; last, what each of the
-                                   // other documents adds as a multiple of its mass
-    T* row;
-    int stride, row_stride;
+  struct contributions {
+    slots_of<lanes_of_picks<Lanes>> pick;
+    slots_of<math::lanes<T, Lanes>> value;
+    math::lanes<T, Lanes> factor;
   };
 
-  /// Draws that a thread works on at once. Two on a GPU, which so takes each mass from memory once for two.
+  /// Draws that a thread works on at once. Two on a GPU, whose loads need not wait for each other.
   template <class Team>
   static constexpr int side_by_side = draws_together<Team> < 2 ? 2 : static_cast<int>(draws_together<Team>);
 
-  /// Rows that a team has at once, the documents in each, and elements from one to the next.
+  /// Rows that a team has, the documents in each, and elements from one to the next.
   struct table_shape {
-    int draws, columns, stride;
+    int rows, columns, stride;
   };
-  /// Few rows of few documents, since memory on the chip limits how many teams a GPU runs at once; more where a whole
-  /// block is to have work, or on the host, which has caches. Rows are an odd number of 16-byte pieces apart (float),
-  /// so that eight threads write theirs to different banks.
+  /// On a GPU short rows where there are many of them or many masses, since memory on the chip limits how many teams it
+  /// runs at once. Rows are an odd number of 16-byte pieces apart (float), so that eight threads work on theirs in
+  /// different banks.
   template <class Team>
   [[nodiscard]] DRO_HOST_DEVICE table_shape shape_of_table(index_t threads) const {
     constexpr int together = side_by_side<Team>;
-    const int all = groups.is_uniform() && groups.per_query() < 64
-                        ? (static_cast<int>(groups.per_query()) + together - 1) / together * together
-                        : 64;
-    const int draws = threads > 32 ? 64 : 16;
-    const int documents = together > 2 ? 512 : threads > 32 ? 64 : 32;
-    const int columns = padded(scores.cols) < documents ? static_cast<int>(padded(scores.cols)) : documents;
-    return {draws < all ? draws : all, columns, (columns / 4 | 1) * 4};
+    const auto n = static_cast<int>(padded(scores.cols));
+    const bool is_short = !is_one_thread<Team> && (threads > 32 || n > 128);
+    const int columns = is_short && n > 32 ? 32 : n;
+    int rows = static_cast<int>(threads);
+    if (groups.is_uniform() && groups.per_query() < index_t{rows} * together) {
+      rows = (static_cast<int>(groups.per_query()) + together - 1) / together;
+    }
+    return {rows, columns, (columns / 4 | 1) * 4};
   }
 
   DRO_HOST_DEVICE static void sum_to(T& total, T term, bool adds_to_it) { total = adds_to_it ? total + term : term; }
 
-  /// Lanes may be read and written together, up to 16 bytes: the compiler does where it knows that they are aligned.
-  template <class U>
-  [[nodiscard]] DRO_HOST_DEVICE static U* aligned(U* p) {
-    return static_cast<U*>(__builtin_assume_aligned(p, sizeof(U) < 16 ? sizeof(U) : 16));
-  }
   /// Four elements of a row, read and written together.
   struct alignas(16) four {
     T element[4];
@@ -194,10 +202,10 @@ struct plackett_luce_gradient_program {
   DRO_HOST_DEVICE static bool is_impossible(const drawn_tile<T, Lanes, Picks>& draws, index_t l) {
     const relative_masses<T>& q = *draws.query;
     bool impossible = false;
-    for (index_t t = 0; t < q.select(); ++t) {
+    for_each_slot<Picks::slots>(picks_in<Picks::slots>(q.select()), [&](auto t, auto is_pick) {
       const index_t j = draws.pick(l, t);
-      if (q.mass[j] == T(0)) impossible = impossible || q.score(j) == minus_infinity<T>;
-    }
+      if (is_pick && q.mass[j] == T(0)) impossible = impossible || q.score(j) == minus_infinity<T>;
+    });
     return impossible;
   }
 
@@ -205,82 +213,83 @@ struct plackett_luce_gradient_program {
   DRO_HOST_DEVICE static bool is_too_small(const tile_of<1>& draw) {
     const relative_masses<T>& q = *draw.query;
     return draw.valid(0) && !is_impossible(draw, 0) &&
-           !(draw.left[0] + q.mass[draw.pick(0, q.select() - 1)] >= least_mass<T>);
+           !(draw.left[0] + draw.mass(0, static_cast<int>(q.select()) - 1) >= least_mass<T>);
   }
 
-  /// Writes coefficient · ∂ log p / ∂ s of draws to their values: 0 where the coefficient is 0, a pick impossible or
-  /// the ranking none, and also where masses are too small to be divided by; then it returns false.
+  /// Finds coefficient · ∂ log p / ∂ s of the draws whose picks stand in `terms`, and their coefficients in place of
+  /// the factors: 0 where the coefficient is 0, a pick impossible or the ranking none, and also where masses are too
+  /// small to be divided by; then it returns false.
   template <index_t Lanes>
-  DRO_HOST_DEVICE static bool differentiate(const copied_tile<Lanes>& draws, math::lanes<T, Lanes> coefficient,
-                                            const slots<Lanes>& own) {
-    using format = math::detail::binary_format<T>;
-    using word = typename format::word;
-    constexpr word sign = word{1} << (format::width - 1);
-    const relative_masses<T>& q = *draws.query;
-    const auto select = static_cast<int>(q.select());
+  DRO_HOST_DEVICE static bool differentiate(const relative_masses<T>& q, contributions<Lanes>& terms) {
+    const int select = picks_in<Slots>(q.select());
+    const copied_tile<Lanes> draws(q, {terms.pick});
+    math::lanes<T, Lanes> coefficient = terms.factor;
     math::lanes<T, Lanes> left = draws.left;
-    math::lanes<word, Lanes> below = {};  // sign bit set once a mass is 0
-    for (int t = select; t-- > 0;) {
-      math::lanes<T, Lanes> mass;
-      for (int l = 0; l < Lanes; ++l) mass[l] = q.mass[draws.pick(l, t)];
+    math::lanes<T, Lanes> before_last = {};
+    math::lanes<T, Lanes> least;
+    for (int l = 0; l < Lanes; ++l) least[l] = T(1);
+    terms.pick = draws.picks.copy;
+    for_each_slot_backwards<Slots>(select, [&](auto t, auto is_pick) {
       for (int l = 0; l < Lanes; ++l) {
-        below[l] |= math::detail::bits(mass[l]) - 1;
-        left[l] += mass[l];
+        const T mass = draws.mass(l, t);
+        least[l] = is_pick && mass < least[l] ? mass : least[l];
+        left[l] += mass;
+        before_last[l] = t == select - 1 ? left[l] : before_last[l];
       }
-      own.value[t * own.stride] = left;
-    }
+      terms.value[t] = left;
+    });
     bool done = true;
     for (int l = 0; l < Lanes; ++l) {
-      if (!draws.valid(l) || ((below[l] & sign) != 0 && is_impossible(draws, l))) coefficient[l] = T(0);
-      if (!(own.value[(select - 1) * own.stride][l] >= least_mass<T>)) {
+      if (!draws.valid(l) || (least[l] == T(0) && is_impossible(draws, l))) coefficient[l] = T(0);
+      if (!(before_last[l] >= least_mass<T>)) {
         done = done && coefficient[l] == T(0);
         coefficient[l] = T(0);
       }
     }
     math::lanes<T, Lanes> all = {};
-    for (int t = 0; t < select; ++t) {
-      math::lanes<T, Lanes> mass;
-      for (int l = 0; l < Lanes; ++l) mass[l] = q.mass[draws.pick(l, t)];
-      math::lanes<T, Lanes>& value = own.value[t * own.stride];
+    for_each_slot<Slots>(select, [&](auto t, auto is_pick) {
+      math::lanes<T, Lanes>& value = terms.value[t];
       for (int l = 0; l < Lanes; ++l) {
-        all[l] += reciprocal(value[l]);
-        value[l] = coefficient[l] * (T(1) - mass[l] * all[l]);
+        all[l] = is_pick ? all[l] + reciprocal(value[l]) : all[l];
+        value[l] = coefficient[l] * (T(1) - draws.mass(l, t) * all[l]);
       }
-    }
-    for (int l = 0; l < Lanes; ++l) {
-      own.value[select * own.stride][l] = -coefficient[l] * all[l];
-      if (coefficient[l] != T(0)) continue;
-      for (int t = 0; t <= select; ++t) own.value[t * own.stride][l] = T(0);
-    }
+    });
+    for (int l = 0; l < Lanes; ++l) terms.factor[l] = coefficient[l] != T(0) ? -coefficient[l] * all[l] : T(0);
     return done;
   }
 
-  /// Writes to the rows of draws what they add to the gradients of `columns` documents from `first` on.
+  /// Adds what draws add to the gradients of `columns` documents from `first` on to a row, or to zeros in its place.
   template <index_t Lanes>
-  DRO_HOST_DEVICE static void write_rows(const slots<Lanes>& own, const relative_masses<T>& q, int first, int columns) {
-    const auto select = static_cast<int>(q.select());
+  DRO_HOST_DEVICE static void add_to_row(contributions<Lanes>& terms, const relative_masses<T>& q, T* row, int first,
+                                         int columns, bool has_sums) {
+    const int select = picks_in<Slots>(q.select());
     const auto end = static_cast<int>(padded(q.documents())) - first;
-    const math::lanes<T, Lanes> factor = own.value[select * own.stride];
-    for (int j = 0; j < columns && j < end; j += 4) {
-      const four mass = *reinterpret_cast<const four*>(q.mass + first + j);
-      for (int l = 0; l < Lanes; ++l) {
-        four product;
-        for (int k = 0; k < 4; ++k) product.element[k] = factor[l] * mass.element[k];
-        *reinterpret_cast<four*>(own.row + l * own.row_stride + j) = product;
-      }
-    }
+    const int last = columns < end ? columns : end;
+    DRO_UNROLL
     for (int l = 0; l < Lanes; ++l) {
-      if (factor[l] != T(0)) continue;
-      for (int j = 0; j < columns && j < end; ++j) own.row[l * own.row_stride + j] = T(0);  // whatever the mass
-    }
-    for (int t = 0; t < select; ++t) {
-      const lanes_of_picks<Lanes> pick = own.pick[t * own.stride];
-      const math::lanes<T, Lanes> value = own.value[t * own.stride];
-      for (int l = 0; l < Lanes; ++l) {
-        const auto place = static_cast<std::uint32_t>(pick[l] - first);
-        if (place < static_cast<std::uint32_t>(columns))
-          own.row[l * own.row_stride + static_cast<int>(place)] = value[l];
+      const auto for_each_own = [&](const auto& f) {
+        for_each_slot<Slots>(select, [&](auto t, auto is_pick) {
+          const int place = terms.pick[t][l] - first;
+          if (is_pick && static_cast<std::uint32_t>(place) < static_cast<std::uint32_t>(last)) {
+            f(row[place], terms.value[t][l]);
+          }
+        });
+      };
+      const T factor = terms.factor[l];
+      const bool to_zeros = l == 0 && !has_sums;
+      if (factor == T(0)) {  // nothing, whatever the masses and values
+        for (int j = 0; to_zeros && j < last; ++j) row[j] = T(0);
+        continue;
       }
+      if (!to_zeros) for_each_own([](T sum, T& value) { value += sum; });
+      for (int j = 0; j < last; j += 4) {
+        const four mass = *reinterpret_cast<const four*>(q.mass + first + j);
+        four sum = {};
+        if (!to_zeros) sum = *reinterpret_cast<const four*>(row + j);
+        for (int k = 0; k < 4; ++k) sum.element[k] += factor * mass.element[k];
+        *reinterpret_cast<four*>(row + j) = sum;
+      }
+      for_each_own([](T& sum, T value) { sum = value; });
     }
   }
 

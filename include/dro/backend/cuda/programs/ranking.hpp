@@ -15,7 +15,13 @@
   X(dro::detail::plackett_luce_draw_program<T, 0>) \
   X(dro::detail::gumbel_top_k_program<T>) \
   X(dro::detail::plackett_luce_log_prob_program<T>) \
-  X(dro::detail::plackett_luce_gradient_program<T>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 1>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 2>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 3>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 4>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 5>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 10>) \
+  X(dro::detail::plackett_luce_gradient_program<T, 0>) \
   X(dro::detail::truncated_draw_program<T>) \
   X(dro::detail::truncated_log_prob_program<T>) \
   X(dro::detail::greedy_program<T>) \
