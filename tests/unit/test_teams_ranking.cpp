@@ -109,22 +109,31 @@ TEST_CASE("probabilities of rankings and of their sets, and the gradients") {
   });
 }
 
-TEST_CASE("the gradient of more draws and documents than a team has rows and columns for") {
-  constexpr index_t many = 60;
+TEST_CASE("the gradient of more draws, documents and picks than a team has rows, columns and registers for") {
   constexpr index_t lists = 41;
-  std::vector<test::ranking> list;
-  for (dro::document_t i = 0; i < queries * lists; ++i) {
-    list.push_back({i % 60, (i * 7 + 1 + i % 60) % 60, (i * 11 + 31) % 60});  // some with a document twice
-  }
   const auto calculate = [&](auto& b, test::results& out) {
     const auto& view = b;
-    const auto scores = write(b, test::random_matrix<double>(queries, many, -2, 2, 44));
-    const auto rankings = write(b, test::ranking_matrix(list));
     const auto groups = dro::grouping::uniform(queries, lists);
     const auto coefficients = write(b, test::random_matrix<double>(groups.total(), 1, -1, 1, 45));
-    auto gradient = dro::make_filled<double>(b, queries, many, 0.5);
-    dro::accumulate_plackett_luce_gradient(b, scores, view.view(rankings), groups, coefficients, b.view(gradient));
-    out.add(b, "gradient", gradient);
+    const auto add = [&](dro::document_t n, const std::vector<test::ranking>& list) {
+      const auto scores = write(b, test::random_matrix<double>(queries, n, -2, 2, 44));
+      const auto rankings = write(b, test::ranking_matrix(list));
+      auto gradient = dro::make_filled<double>(b, queries, n, 0.5);
+      dro::accumulate_plackett_luce_gradient(b, scores, view.view(rankings), groups, coefficients, b.view(gradient));
+      out.add(b, "gradient", gradient);
+    };
+    for (const dro::document_t n : {60, 132}) {
+      std::vector<test::ranking> few, many;
+      for (dro::document_t i = 0; i < queries * lists; ++i) {
+        few.push_back({i % n, (i * 7 + 1 + i % n) % n, (i * 11 + 31) % n});  // some with a document twice
+        many.emplace_back();
+        for (dro::document_t t = 0; t < 12; ++t) many.back().push_back((i + (i % 3 + 1) * t) % n);
+      }
+      many[5][7] = many[5][2];
+      many[6][11] = n;
+      add(n, few);
+      add(n, many);
+    }
   };
   test::check_teams(calculate);
   test::results expected;

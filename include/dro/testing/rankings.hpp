@@ -117,7 +117,7 @@ void check_draws(B& b, findings& found) {
   draws_of(usual, "top-9, top-p draws at temperature 1.5, antithetic",
            {.temperature = 1.5, .top_k = 9, .top_p = 0.9, .noise = {noise_kind::antithetic}});
 
-  for (const problem& size : problems) {
+  const auto gradient_of = [&](const problem& size) {
     run_case(
         b, "gradient" + detail::name_of(size),
         [&](auto& on, transcript& t) {
@@ -132,7 +132,10 @@ void check_draws(B& b, findings& found) {
           t.note(on, "greedy", greedy_plackett_luce(on, scores, size.select).rankings());
         },
         found);
-  }
+  };
+  for (const problem& size : problems) gradient_of(size);
+  // More draws than a warp has at once, of many documents, of many picks, and with a block of threads.
+  for (const problem& size : {problem{2, 80, 150, 3}, {2, 80, 20, 12}, {1, 300, 40, 4}}) gradient_of(size);
 
   run_case(
       b, "impossible documents and scores that are no numbers",
@@ -225,15 +228,12 @@ void check_proposals(B& b, findings& found) {
         },
         found);
   };
-  proposal_of(
-      "uniform", 8, [](auto&, const auto&) { return uniform<T>(p.documents); }, 1);
+  proposal_of("uniform", 8, [](auto&, const auto&) { return uniform<T>(p.documents); }, 1);
   proposal_of(
       "uniform over what a selector can choose", 8, [](auto&, const auto& selector) { return uniform_over(selector); },
       1);
-  proposal_of(
-      "fixed order", 8, [](auto&, const auto&) { return fixed_order<T>(p.documents); }, 1);
-  proposal_of(
-      "all rankings", 8, [](auto&, const auto&) { return exhaustive<T>(p.documents); }, 1);
+  proposal_of("fixed order", 8, [](auto&, const auto&) { return fixed_order<T>(p.documents); }, 1);
+  proposal_of("all rankings", 8, [](auto&, const auto&) { return exhaustive<T>(p.documents); }, 1);
   proposal_of(
       "mixture", 8, [](auto&, const auto& selector) { return mixture(0.75, selector, uniform<T>(p.documents)); }, 2);
   proposal_of(
@@ -257,11 +257,9 @@ void check_proposals(B& b, findings& found) {
   proposal_of(
       "selector cut to its top 4", 8,
       [](auto&, const auto& selector) { return sampled_selector(selector, {.top_k = 4}); }, 2);
-  proposal_of(
-      "without replacement", 8, [](auto&, const auto& selector) { return without_replacement(selector); }, 8);
+  proposal_of("without replacement", 8, [](auto&, const auto& selector) { return without_replacement(selector); }, 8);
   if constexpr (std::copyable<models::table_selector<B, T>>) {
-    proposal_of(
-        "snapshot", 8, [](auto& on, const auto& selector) { return snapshot(on, selector); }, 1);
+    proposal_of("snapshot", 8, [](auto& on, const auto& selector) { return snapshot(on, selector); }, 1);
   }
 }
 
