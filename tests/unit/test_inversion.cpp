@@ -380,7 +380,8 @@ TEST_CASE_TEMPLATE("a second pick beside what the first one took: no place is lo
       const std::vector<Word> ends = running_sums(std::vector<Word>{begin, size, total - size - begin});
       test::ranking picks;
       dro::detail::draw_by_inversion<1>(
-          mass_sums<Word>(ends.data(), 3), source, 0, 2, dro::detail::slots_in_registers<dro::detail::taken_mass<Word, 1>, 2>{},
+          mass_sums<Word>(ends.data(), 3), source, 0, 2,
+          dro::detail::slots_in_registers<dro::detail::taken_mass<Word, 1>, 2>{},
           [](index_t, int) { return dro::no_document; },
           [&](int, const dro::detail::picks_of_lanes<Word, 1>& pick) { picks.push_back(pick.document[0]); });
       CHECK(picks == test::ranking{1, further == 0 ? 2 : 0});

@@ -192,8 +192,8 @@ TEST_CASE_TEMPLATE("what is left beside a large mass has all its digits, however
       dro::host_matrix<T> log_prob(1, 1);
       dro::plackett_luce_log_prob(b, scores, z, groups, b.view(log_prob));
       const auto gradient = dro::plackett_luce_gradient(b, scores, z, groups, test::column(std::vector<T>{1}));
-      // Of the picks after document 0 (its own log p and share are 0 to within n 2^-e): differences of scores in (-1, 1)
-      // and the logarithms of at most n masses of one size, and sums of n masses in four parts and K more.
+      // Of the picks after document 0 (its own log p and share are 0 to within n 2^-e): differences of scores in (-1,
+      // 1) and the logarithms of at most n masses of one size, and sums of n masses in four parts and K more.
       const real u = test::unit_roundoff<T>;
       const auto terms = static_cast<real>(n) / 4 + static_cast<real>(select) + 8;
       const real term = u * (6 * (2 + std::log(static_cast<real>(n))) + terms);

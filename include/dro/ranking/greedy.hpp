@@ -79,7 +79,7 @@ template <host_executed B, class Scorer, class Queries>
 
 /// The greedy ranking of each query under a selector that shows its scores.
 template <backend B, class Selector, class Queries>
-  requires requires(const Selector& s, B& b, const Queries& queries) { s.scores(b, queries); }
+requires requires(const Selector& s, B& b, const Queries& queries) { s.scores(b, queries); }
 [[nodiscard]] auto greedy_draws(B& b, const Selector& selector, const Queries& queries, index_t select) {
   return greedy_plackett_luce(b, selector.scores(b, queries), select);
 }

@@ -332,8 +332,9 @@ struct drawn_tile {
 #if !defined(__CUDACC__)
   [[gnu::noinline]]
 #endif
-  DRO_HOST_DEVICE static void add_untaken(const math::lanes<std::uint32_t, Lanes>& of_word, const T* mass, int count,
-                                          math::lanes<T, Lanes> (&partial)[4]) {
+  DRO_HOST_DEVICE static void
+  add_untaken(const math::lanes<std::uint32_t, Lanes>& of_word, const T* mass, int count,
+              math::lanes<T, Lanes> (&partial)[4]) {
     math::lanes<std::uint32_t, Lanes> taken = of_word;
     for (int j = 0; j < count; j += 4) {
       for (int k = 0; k < 4; ++k) {

@@ -159,7 +159,8 @@ struct undecided_draws : plackett_luce_draws<T> {
   template <class Team>
   DRO_HOST_DEVICE void complete(Team& team, const typename base::range& draws) const {
     auto* const ends = team.template scratch<wide>();
-    const auto sums = sum_all(team, [&](index_t j) { return this->scores(draws.query, j); }, ends);
+    const auto sums = sum_all(
+        team, [&](index_t j) { return this->scores(draws.query, j); }, ends);
     auto* const taken = team.template scratch<taken_mass<wide, 1>>(behind_sums());
     bool incomplete = false;
     team.for_each(draws.count, [&](index_t i) {
@@ -213,8 +214,8 @@ struct undecided_draws : plackett_luce_draws<T> {
     for (index_t t = 0; t < this->rankings.cols; ++t) {
       document_t pick = this->rankings(draw, t);
       if (pick == no_document) {
-        const auto left =
-            sum_all(team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, ends);
+        const auto left = sum_all(
+            team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, ends);
         if (left.total() == 0) break;
         const std::uint32_t word = words.words(static_cast<std::uint32_t>(t / 4))[static_cast<std::size_t>(t % 4)];
         pick = static_cast<document_t>(left.document_at(noise::uniform_place(word, left.total())));

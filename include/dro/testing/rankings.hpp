@@ -228,12 +228,15 @@ void check_proposals(B& b, findings& found) {
         },
         found);
   };
-  proposal_of("uniform", 8, [](auto&, const auto&) { return uniform<T>(p.documents); }, 1);
+  proposal_of(
+      "uniform", 8, [](auto&, const auto&) { return uniform<T>(p.documents); }, 1);
   proposal_of(
       "uniform over what a selector can choose", 8, [](auto&, const auto& selector) { return uniform_over(selector); },
       1);
-  proposal_of("fixed order", 8, [](auto&, const auto&) { return fixed_order<T>(p.documents); }, 1);
-  proposal_of("all rankings", 8, [](auto&, const auto&) { return exhaustive<T>(p.documents); }, 1);
+  proposal_of(
+      "fixed order", 8, [](auto&, const auto&) { return fixed_order<T>(p.documents); }, 1);
+  proposal_of(
+      "all rankings", 8, [](auto&, const auto&) { return exhaustive<T>(p.documents); }, 1);
   proposal_of(
       "mixture", 8, [](auto&, const auto& selector) { return mixture(0.75, selector, uniform<T>(p.documents)); }, 2);
   proposal_of(
@@ -257,9 +260,11 @@ void check_proposals(B& b, findings& found) {
   proposal_of(
       "selector cut to its top 4", 8,
       [](auto&, const auto& selector) { return sampled_selector(selector, {.top_k = 4}); }, 2);
-  proposal_of("without replacement", 8, [](auto&, const auto& selector) { return without_replacement(selector); }, 8);
+  proposal_of(
+      "without replacement", 8, [](auto&, const auto& selector) { return without_replacement(selector); }, 8);
   if constexpr (std::copyable<models::table_selector<B, T>>) {
-    proposal_of("snapshot", 8, [](auto& on, const auto& selector) { return snapshot(on, selector); }, 1);
+    proposal_of(
+        "snapshot", 8, [](auto& on, const auto& selector) { return snapshot(on, selector); }, 1);
   }
 }
 

@@ -92,7 +92,8 @@ class uniform_over : public detail::plackett_luce_proposal<uniform_over<Selector
   template <backend B, class Queries>
   [[nodiscard]] auto scores(B& b, const Queries& queries) const {
     auto flat = selector_.scores(b, queries);
-    b.run(static_cast<index_t>(std::size(queries)), detail::flatten_program{b.view(flat)});
+    b.run(static_cast<index_t>(std::size(queries)),
+          detail::flatten_program<element_t<B, decltype(flat)>>{b.view(flat)});
     return flat;
   }
 
