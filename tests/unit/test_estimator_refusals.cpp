@@ -212,3 +212,18 @@ TEST_CASE("writing does not replace what is no file") {
                        "/dev/null: cannot be written: it is a device or a pipe, not a file", dro::file_error);
   CHECK(std::filesystem::is_character_file("/dev/null"));
 }
+
+TEST_CASE("a batch of fewer than no queries") {
+  backend b(1);
+  const auto scores = dro::on_policy(b, dro::host_matrix<double>(1, 2, {-1.0, -2.0}));
+  const auto w = dro::importance_weights(b, scores);
+  CHECK_THROWS_WITH_AS(static_cast<void>(dro::coefficients(b, dro::evidence<>{}, scores, w, -5)),
+                       "coefficients: query_count is -5, expected 0 or more", dro::option_error);
+  const dro::host_matrix<double> documents(1, 3, {0.5, 0.0, -0.5});
+  const auto rankings = test::ranking_matrix({{0, 2}});
+  dro::host_matrix<double> gradient(1, 3);
+  CHECK_THROWS_WITH_AS(
+      dro::pl_rank_3_gradient(b, documents, std::as_const(b).view(rankings), dro::grouping::uniform(1, 1), documents,
+                              dro::host_matrix<double>(1, 2, {1.0, 0.5}), b.view(gradient), -1),
+      "pl_rank_3_gradient: query_count is -1, expected 0 or more", dro::option_error);
+}

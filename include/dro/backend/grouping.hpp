@@ -147,6 +147,19 @@ void require_groups(const grouped_view<T>& view, const grouping& groups, const c
   }
 }
 
+namespace detail {
+
+/// By what the gradient of `queries` queries is divided: `query_count`, all of the batch that they are a part of, or if
+/// that is 0 themselves. Throws option_error if it is negative.
+[[nodiscard]] inline index_t batch_divisor(index_t query_count, index_t queries, const char* what) {
+  if (query_count < 0) {
+    throw option_error(std::string(what) + ": query_count is " + std::to_string(query_count) + ", expected 0 or more");
+  }
+  return query_count > 0 ? query_count : (queries > 0 ? queries : 1);
+}
+
+}  // namespace detail
+
 }  // namespace dro
 
 #endif

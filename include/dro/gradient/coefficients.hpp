@@ -247,8 +247,8 @@ struct coefficients_program {
 /// Coefficients of `target` for the draws behind `scores` and their `weights`, divided by `query_count`: the queries
 /// of the whole batch, so that neither micro-batches nor devices change a step (0: the queries of these scores). A
 /// query that is not used has coefficients 0 and still counts in the division; one with a coefficient that is not
-/// finite is not used. Throws option_error if every query has fewer samples than the objective is defined for,
-/// shape_error if weights and scores differ. Queues one program; O(m) a query.
+/// finite is not used. Throws option_error if every query has fewer samples than the objective is defined for or
+/// query_count is negative, shape_error if weights and scores differ. Queues one program; O(m) a query.
 template <backend B, class T, objective Objective>
 [[nodiscard]] gradient_coefficients<B, T> coefficients(B& b, const Objective& target, const scored_draws<T>& scores,
                                                        const importance_weights_result<B, T>& weights,
@@ -262,7 +262,7 @@ template <backend B, class T, objective Objective>
   }
   require_shape(b.view(weights.status), groups.queries(), 1, "coefficients: status of the weights");
   if constexpr (requires { target.require(scores); }) target.require(scores);
-  const index_t divisor = query_count > 0 ? query_count : (groups.queries() > 0 ? groups.queries() : 1);
+  const index_t divisor = detail::batch_divisor(query_count, groups.queries(), "coefficients");
   gradient_coefficients<B, T> c{
       b.template make<T>(scores.rows(), scores.cols()), b.template make<T>(scores.rows(), scores.cols()),
       b.template make<T>(groups.queries(), 1), b.template make<std::int32_t>(groups.queries(), 1)};

@@ -306,7 +306,7 @@ void accumulate_position_gradient(B& b, const M& scores, matrix_view<const docum
 /// `reward` is a trivially copyable callable x = reward(draws, i, log_scale) of the query_draws, with a member
 /// log_scale(largest log-likelihood of the query): log_likelihood_reward, likelihood_reward, or your own. The
 /// generator's coefficients c′ are those of `coefficients` with the matching objective.
-/// Throws shape_error; option_error unless 0 ≤ shrinkage ≤ 1. Queues one program: O(m² K) a query.
+/// Throws shape_error; option_error unless 0 ≤ shrinkage ≤ 1 and query_count ≥ 0. Queues one program: O(m² K) a query.
 template <backend B, class T, class Reward>
 [[nodiscard]] position_coefficients_result<B, T> position_coefficients(B& b, const Reward& reward,
                                                                        const scored_draws<T>& scores,
@@ -320,7 +320,7 @@ template <backend B, class T, class Reward>
   }
   require_shape(norms, groups.total(), norms.cols, "position_coefficients: norms");
   require_shape(b.view(weights.status), groups.queries(), 1, "position_coefficients: status of the weights");
-  const index_t divisor = options.query_count > 0 ? options.query_count : (groups.queries() > 0 ? groups.queries() : 1);
+  const index_t divisor = detail::batch_divisor(options.query_count, groups.queries(), "position_coefficients");
   position_coefficients_result<B, T> c{b.template make<T>(groups.total(), norms.cols),
                                        b.template make<T>(groups.queries(), 1),
                                        b.template make<std::int32_t>(groups.queries(), 1)};

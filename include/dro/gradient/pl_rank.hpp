@@ -100,7 +100,8 @@ struct pl_rank_3_program {
 ///
 /// `rankings` [draws × K] must come from the selector with these `scores` [queries × documents]. `relevance` r [queries
 /// × documents], finite, those of impossible documents included; `position_weights` θ [1 × K], any sign. A draw that is
-/// not a ranking of possible documents counts in the mean as 0. Throws shape_error, option_error if K is not 1 to n.
+/// not a ranking of possible documents counts in the mean as 0. Throws shape_error, option_error if K is not 1 to n or
+/// query_count is negative.
 /// Queues one program: O(n exp + K log) a draw.
 template <backend B, viewable<B> M, viewable<B> R, viewable<B> W, class T>
 void pl_rank_3_gradient(B& b, const M& scores, matrix_view<const document_t> rankings, const grouping& groups,
@@ -115,7 +116,7 @@ void pl_rank_3_gradient(B& b, const M& scores, matrix_view<const document_t> ran
   require_shape(weights, 1, rankings.cols, "pl_rank_3_gradient: position_weights");
   require_shape(gradient, s.rows, s.cols, "pl_rank_3_gradient: gradient");
   require_drawable({1, rankings.cols}, s.cols);
-  const index_t divisor = query_count > 0 ? query_count : (s.rows > 0 ? s.rows : 1);
+  const index_t divisor = detail::batch_divisor(query_count, s.rows, "pl_rank_3_gradient");
   b.run(s.rows,
         detail::pl_rank_3_program<T>{s, rankings, r, weights, gradient, groups, T(1) / static_cast<T>(divisor)});
 }

@@ -541,8 +541,8 @@ void conditional_noise_pullback(B& b, const M& scores, matrix_view<const documen
 /// `rewards` f holds one value for each draw. A baseline made of other draws, or any constant, may be taken off f
 /// first: φ need not learn what is known. A query with a reward that is not finite, or without draws, adds nothing and
 /// its status says so; a draw that is not a ranking of possible documents counts in the mean as 0. Returns the
-/// statuses, [queries × 1]. Throws shape_error, option_error if K is 0. Queues two programs: O(n (exp + log)) and one
-/// call of each member of c a draw.
+/// statuses, [queries × 1]. Throws shape_error, option_error if K is 0 or query_count negative. Queues two programs:
+/// O(n (exp + log)) and one call of each member of c a draw.
 template <backend B, viewable<B> M, viewable<B> R, class T, control_variate<T> Control>
 [[nodiscard]] matrix_t<B, std::int32_t> relax_gradient(B& b, const M& scores, matrix_view<const document_t> rankings,
                                                        const grouping& groups, const R& rewards, const Control& control,
@@ -556,7 +556,7 @@ template <backend B, viewable<B> M, viewable<B> R, class T, control_variate<T> C
   require_shape(d_parameters, 1, control.parameter_count(), "relax_gradient: d_parameters");
   require_drawable({1, rankings.cols}, s.cols);
   if constexpr (requires { control.require(s.rows, s.cols); }) control.require(s.rows, s.cols);
-  const index_t divisor = query_count > 0 ? query_count : (s.rows > 0 ? s.rows : 1);
+  const index_t divisor = detail::batch_divisor(query_count, s.rows, "relax_gradient");
   constexpr std::uint32_t stream = 0x52454c41U;  // far from the numbers that proposals of proposals use
   auto parts = b.template make<T>(s.rows, control.parameter_count());
   auto states = b.template make<std::int32_t>(s.rows, 1);

@@ -243,7 +243,7 @@ struct unordered_set_program {
 ///
 /// The query's status is not_a_number or unbounded if a log p or ℓ is, impossible if every f is 0 or no ranking exists,
 /// degenerate if only one exists of a mass below 1; then its coefficients are 0.
-/// Throws option_error unless 2 ≤ m ≤ 12 for every query, shape_error. Queues one program:
+/// Throws option_error unless 2 ≤ m ≤ 12 for every query and query_count ≥ 0, shape_error. Queues one program:
 /// O(m 2^m exp + 2^m log + m² exp) a query, scratch of 2^(m+1) numbers a row.
 template <backend B, class Objective, viewable<B> P, viewable<B> U, viewable<B> M>
 [[nodiscard]] auto unordered_set_coefficients(B& b, const Objective& target, const P& log_prob, const U& log_unsampled,
@@ -260,7 +260,7 @@ template <backend B, class Objective, viewable<B> P, viewable<B> U, viewable<B> 
   }
   const index_t queries = groups.queries();
   require_shape(unsampled, queries, 1, "unordered_set_coefficients: log_unsampled");
-  const index_t divisor = query_count > 0 ? query_count : (queries > 0 ? queries : 1);
+  const index_t divisor = detail::batch_divisor(query_count, queries, "unordered_set_coefficients");
   gradient_coefficients<B, T> c{b.template make<T>(likelihood.rows, likelihood.cols),
                                 b.template make<T>(likelihood.rows, likelihood.cols), b.template make<T>(queries, 1),
                                 b.template make<std::int32_t>(queries, 1)};
