@@ -207,3 +207,39 @@ TEST_CASE_TEMPLATE("what is left beside a large mass has all its digits, however
     }
   }
 }
+
+TEST_CASE_TEMPLATE("a list that picks a document twice, or one that is not there, is no ranking", T, float, double) {
+  constexpr index_t n = 40;
+  dro::host_backend b(1);
+  const auto scores = test::random_matrix<T>(1, n, -1, 1, 72);
+  for (const index_t select : {2, 4, 7, 12}) {  // as many slots, more, none
+    std::vector<test::ranking> list;
+    const auto plain = some_rankings(1, n, select, 73)[0];
+    for (index_t t = 0; t < select; ++t) {
+      for (const dro::document_t wrong : {dro::no_document, static_cast<dro::document_t>(n)}) {
+        list.push_back(plain);
+        list.back()[static_cast<std::size_t>(t)] = wrong;
+      }
+      for (index_t u = 0; u < t; ++u) {
+        list.push_back(plain);
+        list.back()[static_cast<std::size_t>(t)] = list.back()[static_cast<std::size_t>(u)];
+      }
+    }
+    const auto rankings = test::ranking_matrix(list);
+    const auto z = std::as_const(b).view(rankings);
+    const auto draws = static_cast<index_t>(list.size());
+    const auto groups = dro::grouping::uniform(1, draws);
+    dro::host_matrix<T> log_prob(draws, 1);
+    dro::plackett_luce_log_prob(b, scores, z, groups, b.view(log_prob));
+    for (index_t i = 0; i < draws; ++i) CHECK(log_prob(i, 0) == -test::infinity<T>);
+    // One at a time: what two lists add could cancel.
+    for (index_t i = 0; i < draws; ++i) {
+      CAPTURE(select);
+      CAPTURE(i);
+      const auto one = test::ranking_matrix({list[static_cast<std::size_t>(i)]});
+      const auto gradient = dro::plackett_luce_gradient(b, scores, std::as_const(b).view(one),
+                                                        dro::grouping::uniform(1, 1), test::column(std::vector<T>{1}));
+      for (const T g : test::elements(gradient)) CHECK(g == T(0));
+    }
+  }
+}
