@@ -73,7 +73,8 @@ function(dro_add_cuda_unit target)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Shared)
   if(CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
     set_target_properties(${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
-  else()  # CMake before 3.26 does not know that nvcc takes it
+  else()  # CMake before 3.26 does not know that nvcc takes it, also where a project sets CMAKE_CUDA_STANDARD
+    set_property(TARGET ${target} PROPERTY CUDA_STANDARD)
     target_compile_options(${target} PRIVATE -std=c++20)
   endif()
   if(unit_ARCHITECTURES)
