@@ -239,7 +239,8 @@ TEST_CASE("statistics are those of the formulas, discounted by visits") {
   // A likelihood above 1, as densities have, leaves no room; one draw says nothing of the variance.
   dro::draws<dro::host_backend, double> one(b, test::ranking_matrix({{0}}), test::column(list{-1.0}),
                                             dro::grouping::uniform(1, 1));
-  a.observe(b, positions{5}, one, dro::importance_weights(b, dro::on_policy(b, test::column(list{3.0}), one)));
+  const auto three = test::column(list{3.0});
+  a.observe(b, positions{5}, one, dro::importance_weights(b, dro::on_policy(b, three, one)));
   CHECK(test::row(a.matrix(), 5) == std::vector<real>{0, 0, 1, 0});
 }
 

@@ -282,7 +282,8 @@ TEST_CASE("kept mass is what the selector has on the rankings that a truncated p
   dro::random_state<backend> random(b, 5);
   const auto likelihood_of = [](const draws& z) { return matrix(z.groups().total(), 1); };
   const auto kept = [&](const draws& z) {
-    return dro::diagnose_draws(b, z, dro::on_policy(b, likelihood_of(z), z)).kept_mass;
+    const auto likelihood = likelihood_of(z);
+    return dro::diagnose_draws(b, z, dro::on_policy(b, likelihood, z)).kept_mass;
   };
   SUBCASE("one pick: known to every draw") {
     const auto z = dro::draw_plackett_luce(b, scores, random.source(b), {6, 1}, {.top_k = 2});

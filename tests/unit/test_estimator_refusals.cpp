@@ -215,7 +215,8 @@ TEST_CASE("writing does not replace what is no file") {
 
 TEST_CASE("a batch of fewer than no queries") {
   backend b(1);
-  const auto scores = dro::on_policy(b, dro::host_matrix<double>(1, 2, {-1.0, -2.0}));
+  const dro::host_matrix<double> l(1, 2, {-1.0, -2.0});
+  const auto scores = dro::on_policy(b, l);
   const auto w = dro::importance_weights(b, scores);
   CHECK_THROWS_WITH_AS(static_cast<void>(dro::coefficients(b, dro::evidence<>{}, scores, w, -5)),
                        "coefficients: query_count is -5, expected 0 or more", dro::option_error);

@@ -95,7 +95,8 @@ TEST_CASE("memory that is not the backend's own: a strided view and Eigen blocks
   for (index_t q = 0; q < 2; ++q) {
     for (index_t i = 0; i < 3; ++i) all(q + 1, i + 2) = values(q, i);
   }
-  const auto w = dro::importance_weights(eigen, dro::on_policy(eigen, all.block(1, 2, 2, 3)));
+  const auto block = all.block(1, 2, 2, 3);
+  const auto w = dro::importance_weights(eigen, dro::on_policy(eigen, block));
   CHECK(test::same(read(eigen, w.normalised), expected.normalised));
 }
 

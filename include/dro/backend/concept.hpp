@@ -114,11 +114,19 @@ template <class B, class M>
   }
 }
 
+/// The same for a result that keeps the view: only of what is still there after the call, a named matrix or a view.
+template <class B, class M>
+[[nodiscard]] auto kept_view_of(B& b, M&& m) {
+  static_assert(std::is_lvalue_reference_v<M> || is_matrix_view<std::remove_cv_t<M>>,
+                "dro: what is returned looks at this matrix, so it must not be a temporary: give it a name");
+  return view_of(b, std::as_const(m));
+}
+
 }  // namespace detail
 
 /// Something that backend B can view: its own matrix, or a matrix_view already.
 template <class M, class B>
-concept viewable = detail::is_matrix_view<M> || requires(B& b, const M& m) {
+concept viewable = detail::is_matrix_view<std::remove_cvref_t<M>> || requires(B& b, const M& m) {
   b.view(m).data;
 };
 

@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include <dro/backend/concept.hpp>
 #include <dro/backend/grouping.hpp>
@@ -190,61 +191,69 @@ template <class B, class T>
 }  // namespace detail
 
 /// Draws made by the selector itself with its current parameters: p(z|x) and q(z) cancel, so only
-/// `log_likelihood` = log p(y|x,d_z) is needed. It is flat, [draws × 1], or a table [queries × samples].
+/// `log_likelihood` = log p(y|x,d_z) is needed. It is flat, [draws × 1], or a table [queries × samples], and has to
+/// outlive what is returned, which only looks at it: a temporary matrix, or `z` below, does not compile.
 template <backend B, viewable<B> M>
-[[nodiscard]] auto on_policy(B& b, const M& log_likelihood, const grouping& groups) {
+[[nodiscard]] auto on_policy(B& b, M&& log_likelihood, const grouping& groups) {
   using T = element_t<B, M>;
-  const matrix_view<const T> likelihood = detail::view_of(b, log_likelihood);
+  const matrix_view<const T> likelihood = detail::kept_view_of(b, std::forward<M>(log_likelihood));
   return scored_draws<T>({}, {likelihood, groups, "log_likelihood"}, {}, groups, likelihood.rows, likelihood.cols);
 }
 
 /// The same for a table [queries × samples].
 template <backend B, viewable<B> M>
-[[nodiscard]] auto on_policy(B& b, const M& log_likelihood) {
-  const auto table = detail::view_of(b, log_likelihood);
-  return on_policy(b, log_likelihood, grouping::uniform(table.rows, table.cols));
+[[nodiscard]] auto on_policy(B& b, M&& log_likelihood) {
+  const auto table = detail::kept_view_of(b, std::forward<M>(log_likelihood));
+  return on_policy(b, table, grouping::uniform(table.rows, table.cols));
 }
 
 /// The same for `z`, drawn by the selector itself with the parameters it has now: its log q is log p(z|x). Whether that
 /// is so cannot be seen, but for draws without replacement, which throw option_error.
 template <backend B, viewable<B> M, class T>
-[[nodiscard]] scored_draws<T> on_policy(B& b, const M& log_likelihood, const draws<B, T>& z) {
+[[nodiscard]] scored_draws<T> on_policy(B& b, M&& log_likelihood, const draws<B, T>& z) {
   if (z.has_log_unsampled()) throw option_error("on_policy: draws without replacement, whose log q is not log p(z|x)");
   const B& view = b;
   const grouping& groups = z.groups();
-  const matrix_view<const T> likelihood = detail::view_of(b, log_likelihood);
+  const matrix_view<const T> likelihood = detail::kept_view_of(b, std::forward<M>(log_likelihood));
   return scored_draws<T>({view.view(z.log_proposal()), groups, "log_selector"}, {likelihood, groups, "log_likelihood"},
                          {}, groups, likelihood.rows, likelihood.cols)
       .with(z.traits(), detail::multiplicity_of(b, z));
 }
 
 /// Draws made by any proposal q: `log_selector` = log p(z|x), `log_likelihood` = log p(y|x,d_z) and `log_proposal` =
-/// log q(z), each flat, [draws × 1], or a table [queries × samples].
+/// log q(z), each flat, [draws × 1], or a table [queries × samples]; they have to outlive what is returned, as above.
 template <backend B, viewable<B> S, viewable<B> G, viewable<B> Q>
-[[nodiscard]] auto off_policy(B& b, const S& log_selector, const G& log_likelihood, const Q& log_proposal,
-                              const grouping& groups) {
+[[nodiscard]] auto off_policy(B& b, S&& log_selector, G&& log_likelihood, Q&& log_proposal, const grouping& groups) {
   using T = element_t<B, G>;
-  const matrix_view<const T> prior = detail::view_of(b, log_selector);
-  const matrix_view<const T> likelihood = detail::view_of(b, log_likelihood);
-  const matrix_view<const T> proposal = detail::view_of(b, log_proposal);
+  const matrix_view<const T> prior = detail::kept_view_of(b, std::forward<S>(log_selector));
+  const matrix_view<const T> likelihood = detail::kept_view_of(b, std::forward<G>(log_likelihood));
+  const matrix_view<const T> proposal = detail::kept_view_of(b, std::forward<Q>(log_proposal));
   return scored_draws<T>({prior, groups, "log_selector"}, {likelihood, groups, "log_likelihood"},
                          {proposal, groups, "log_proposal"}, groups, likelihood.rows, likelihood.cols);
 }
 
 /// The same for tables [queries × samples].
 template <backend B, viewable<B> S, viewable<B> G, viewable<B> Q>
-[[nodiscard]] auto off_policy(B& b, const S& log_selector, const G& log_likelihood, const Q& log_proposal) {
-  const auto table = detail::view_of(b, log_likelihood);
-  return off_policy(b, log_selector, log_likelihood, log_proposal, grouping::uniform(table.rows, table.cols));
+[[nodiscard]] auto off_policy(B& b, S&& log_selector, G&& log_likelihood, Q&& log_proposal) {
+  const auto table = detail::kept_view_of(b, std::forward<G>(log_likelihood));
+  return off_policy(b, std::forward<S>(log_selector), table, std::forward<Q>(log_proposal),
+                    grouping::uniform(table.rows, table.cols));
 }
 
 /// The same for `z` and the log q it carries.
 template <backend B, viewable<B> S, viewable<B> G, class T>
-[[nodiscard]] scored_draws<T> off_policy(B& b, const S& log_selector, const G& log_likelihood, const draws<B, T>& z) {
+[[nodiscard]] scored_draws<T> off_policy(B& b, S&& log_selector, G&& log_likelihood, const draws<B, T>& z) {
   const B& view = b;
-  return off_policy(b, log_selector, log_likelihood, view.view(z.log_proposal()), z.groups())
+  return off_policy(b, std::forward<S>(log_selector), std::forward<G>(log_likelihood), view.view(z.log_proposal()),
+                    z.groups())
       .with(z.traits(), detail::multiplicity_of(b, z));
 }
+
+// What is returned looks at z.
+template <class B, class M, class T>
+void on_policy(B&, M&&, const draws<B, T>&&) = delete;
+template <class B, class S, class G, class T>
+void off_policy(B&, S&&, G&&, const draws<B, T>&&) = delete;
 
 }  // namespace dro
 
