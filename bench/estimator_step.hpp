@@ -53,17 +53,15 @@ class estimator_step {
 
   /// Self-normalised weights, effective sample size and the rest of `importance_weights`; leave-one-out coefficients.
   void weigh() {
-    weights_ = {};
-    coefficients_ = {};
+    weighed_ = {};
     const dro::scored_draws<T> scored = dro::on_policy(*b_, log_likelihood_, z_->groups());
-    weights_ = dro::importance_weights(*b_, scored);
-    coefficients_ = dro::coefficients(*b_, dro::expected_log_likelihood<>{}, scored, weights_);
+    weighed_ = dro::weigh(*b_, dro::expected_log_likelihood<>{}, scored);
   }
 
   /// Σ c_i ∂ log p(z_i) / ∂ scores.
   void differentiate() {
     gradient_ = {};
-    gradient_ = dro::plackett_luce_gradient(*b_, scores_, view(z_->rankings()), z_->groups(), coefficients_.selector);
+    gradient_ = dro::plackett_luce_gradient(*b_, scores_, view(z_->rankings()), z_->groups(), coefficients().selector);
   }
 
   void whole() {
@@ -75,8 +73,8 @@ class estimator_step {
   [[nodiscard]] const dro::matrix_t<B, T>& scores() const { return scores_; }
   [[nodiscard]] const dro::matrix_t<B, T>& log_likelihood() const { return log_likelihood_; }
   [[nodiscard]] const dro::draws<B, T>& z() const { return *z_; }
-  [[nodiscard]] const dro::importance_weights_result<B, T>& weights() const { return weights_; }
-  [[nodiscard]] const dro::gradient_coefficients<B, T>& coefficients() const { return coefficients_; }
+  [[nodiscard]] const dro::importance_weights_result<B, T>& weights() const { return weighed_.weights; }
+  [[nodiscard]] const dro::gradient_coefficients<B, T>& coefficients() const { return weighed_.coefficients; }
   [[nodiscard]] const dro::matrix_t<B, T>& gradient() const { return gradient_; }
 
   /// Bytes of what a phase reads and what it writes, each counted once.
@@ -137,8 +135,7 @@ class estimator_step {
   dro::matrix_t<B, T> log_likelihood_;
   dro::random_state<B> random_;
   std::optional<dro::draws<B, T>> z_;
-  dro::importance_weights_result<B, T> weights_;
-  dro::gradient_coefficients<B, T> coefficients_;
+  dro::weighed_draws<B, T> weighed_;
   dro::matrix_t<B, T> gradient_;
 };
 

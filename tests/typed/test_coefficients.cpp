@@ -89,6 +89,38 @@ TEST_CASE_TEMPLATE("evidence without a baseline: both coefficients are the weigh
   }
 }
 
+TEST_CASE_TEMPLATE("weighed in one go: weights and then coefficients, to the bit", S, DRO_TEST_SETTINGS) {
+  using T = typename S::scalar;
+  typename S::backend b;
+  samples<typename S::backend, T> x(b);
+  for (index_t i = 0; i < x.m; ++i) x.likelihood(2, i) = -test::infinity<T>;
+  x.on_likelihood = write(b, x.likelihood);
+  const auto check = [&](const dro::scored_draws<T>& scores, const auto& target) {
+    const auto w = dro::importance_weights(b, scores);
+    const auto c = dro::coefficients(b, target, scores, w, 7);
+    const auto in_one_go = dro::weigh(b, target, scores, 7);
+    const auto same = [&](const auto& one, const auto& other) { return test::same(read(b, one), read(b, other)); };
+    CHECK(same(in_one_go.weights.normalised, w.normalised));
+    CHECK(same(in_one_go.weights.log_evidence, w.log_evidence));
+    CHECK(same(in_one_go.weights.elbo, w.elbo));
+    CHECK(same(in_one_go.weights.effective_sample_size, w.effective_sample_size));
+    CHECK(same(in_one_go.weights.largest_weight, w.largest_weight));
+    CHECK(same(in_one_go.weights.entropy, w.entropy));
+    CHECK(same(in_one_go.weights.status, w.status));
+    CHECK(same(in_one_go.coefficients.selector, c.selector));
+    CHECK(same(in_one_go.coefficients.generator, c.generator));
+    CHECK(same(in_one_go.coefficients.log_scale, c.log_scale));
+    CHECK(same(in_one_go.coefficients.status, c.status));
+  };
+  for (const auto& scores : {x.on_policy(b), x.off_policy(b)}) {
+    check(scores, dro::evidence<>{});
+    check(scores, dro::expected_log_likelihood<>{});
+  }
+  const dro::matrix_t<typename S::backend, T> single = write(b, test::random_matrix<T>(3, 1, -4, 0, 14));
+  CHECK_THROWS_AS(static_cast<void>(dro::weigh(b, dro::expected_log_likelihood<>{}, dro::on_policy(b, single))),
+                  dro::option_error);
+}
+
 TEST_CASE_TEMPLATE("centred evidence: the selector's own share is taken off, once", S, DRO_TEST_SETTINGS) {
   using T = typename S::scalar;
   typename S::backend b;

@@ -242,6 +242,73 @@ struct coefficients_program {
   }
 };
 
+/// Weights of a query and then the coefficients they make: what the first wrote is still near.
+template <class T, class Objective>
+struct weigh_program {
+  importance_weights_program<T> weights;
+  coefficients_program<T, Objective> coefficients;
+
+  static constexpr bool lives_in_scratch = true;
+  static constexpr std::size_t scratch_word = sizeof(T);
+  [[nodiscard]] std::size_t scratch_bytes() const {
+    return weights.scratch_bytes() < coefficients.scratch_bytes() ? coefficients.scratch_bytes()
+                                                                  : weights.scratch_bytes();
+  }
+  [[nodiscard]] index_t width() const { return weights.width(); }
+
+  template <class Team>
+  DRO_HOST_DEVICE void in_scratch(Team& team, index_t q) const {
+    weights.in_scratch(team, q);
+    team.barrier();
+    coefficients.in_scratch(team, q);
+  }
+  template <class Team>
+  DRO_HOST_DEVICE void operator()(Team& team, index_t q) const {
+    weights(team, q);
+    team.barrier();
+    coefficients(team, q);
+  }
+};
+
+/// Throws if these scores have no coefficients of `target`; what they are divided by otherwise.
+template <class T, objective Objective>
+[[nodiscard]] T coefficients_divisor(const Objective& target, const scored_draws<T>& scores, index_t query_count) {
+  const grouping& groups = scores.groups();
+  const index_t block = scores.traits().block;
+  if (groups.is_uniform() && groups.queries() > 0 && groups.per_query() < block * Objective::least_samples) {
+    throw option_error("samples is " + std::to_string(groups.per_query()) + ", but \"" + objective_name<Objective>() +
+                       "\" needs at least " + std::to_string(Objective::least_samples) +
+                       (block > 1 ? " independent blocks of " + std::to_string(block) : ""));
+  }
+  if constexpr (requires { target.require(scores); }) target.require(scores);
+  return static_cast<T>(batch_divisor(query_count, groups.queries(), "coefficients"));
+}
+
+/// Unwritten coefficients for these draws.
+template <backend B, class T>
+[[nodiscard]] gradient_coefficients<B, T> make_coefficients(B& b, const scored_draws<T>& scores) {
+  const index_t queries = scores.groups().queries();
+  return {b.template make<T>(scores.rows(), scores.cols()), b.template make<T>(scores.rows(), scores.cols()),
+          b.template make<T>(queries, 1), b.template make<std::int32_t>(queries, 1)};
+}
+
+template <backend B, class T, objective Objective>
+[[nodiscard]] coefficients_program<T, Objective> coefficients_program_of(B& b, const Objective& target,
+                                                                         const scored_draws<T>& scores,
+                                                                         const importance_weights_result<B, T>& weights,
+                                                                         T divisor, gradient_coefficients<B, T>& c) {
+  const grouping& groups = scores.groups();
+  return {scores,
+          {b.view(weights.normalised), groups, "weights"},
+          b.view(weights.status),
+          {b.view(c.selector), groups, "selector"},
+          {b.view(c.generator), groups, "generator"},
+          b.view(c.log_scale),
+          b.view(c.status),
+          T(1) / divisor,
+          target};
+}
+
 }  // namespace detail
 
 /// Coefficients of `target` for the draws behind `scores` and their `weights`, divided by `query_count`: the queries
@@ -253,24 +320,34 @@ template <backend B, class T, objective Objective>
 [[nodiscard]] gradient_coefficients<B, T> coefficients(B& b, const Objective& target, const scored_draws<T>& scores,
                                                        const importance_weights_result<B, T>& weights,
                                                        index_t query_count = 0) {
-  const grouping& groups = scores.groups();
-  const index_t block = scores.traits().block;
-  if (groups.is_uniform() && groups.queries() > 0 && groups.per_query() < block * Objective::least_samples) {
-    throw option_error("samples is " + std::to_string(groups.per_query()) + ", but \"" + objective_name<Objective>() +
-                       "\" needs at least " + std::to_string(Objective::least_samples) +
-                       (block > 1 ? " independent blocks of " + std::to_string(block) : ""));
-  }
-  require_shape(b.view(weights.status), groups.queries(), 1, "coefficients: status of the weights");
-  if constexpr (requires { target.require(scores); }) target.require(scores);
-  const index_t divisor = detail::batch_divisor(query_count, groups.queries(), "coefficients");
-  gradient_coefficients<B, T> c{
-      b.template make<T>(scores.rows(), scores.cols()), b.template make<T>(scores.rows(), scores.cols()),
-      b.template make<T>(groups.queries(), 1), b.template make<std::int32_t>(groups.queries(), 1)};
-  b.run(groups.queries(), detail::coefficients_program<T, Objective>(
-                              scores, {b.view(weights.normalised), groups, "weights"}, b.view(weights.status),
-                              {b.view(c.selector), groups, "selector"}, {b.view(c.generator), groups, "generator"},
-                              b.view(c.log_scale), b.view(c.status), T(1) / static_cast<T>(divisor), target));
+  const T divisor = detail::coefficients_divisor(target, scores, query_count);
+  require_shape(b.view(weights.status), scores.groups().queries(), 1, "coefficients: status of the weights");
+  auto c = detail::make_coefficients<B, T>(b, scores);
+  b.run(scores.groups().queries(), detail::coefficients_program_of(b, target, scores, weights, divisor, c));
   return c;
+}
+
+/// Weights of draws and the coefficients that an objective makes of them.
+template <backend B, class T>
+struct weighed_draws {
+  importance_weights_result<B, T> weights;
+  gradient_coefficients<B, T> coefficients;
+};
+
+/// importance_weights and then coefficients of `target`, where nothing calibrates the weights in between: one program
+/// in place of two. On the host to the bit, elsewhere but for the order of sums. Throws as `coefficients` does. Code
+/// that links a unit of kernels finds those of every objective with its default baseline; others it names to
+/// dro_add_cuda_unit.
+template <backend B, class T, objective Objective>
+[[nodiscard]] weighed_draws<B, T> weigh(B& b, const Objective& target, const scored_draws<T>& scores,
+                                        index_t query_count = 0) {
+  const T divisor = detail::coefficients_divisor(target, scores, query_count);
+  const grouping& groups = scores.groups();
+  weighed_draws<B, T> w{detail::make_weights<B, T>(b, scores), detail::make_coefficients<B, T>(b, scores)};
+  b.run(groups.queries(), detail::weigh_program<T, Objective>{
+                              detail::importance_weights_program<T>(scores, detail::outputs_of(b, w.weights, groups)),
+                              detail::coefficients_program_of(b, target, scores, w.weights, divisor, w.coefficients)});
+  return w;
 }
 
 }  // namespace dro

@@ -276,12 +276,14 @@ void check_calibrations(B& b, findings& found) {
 
 namespace detail {
 
-/// Calls f(name, objective, scale) for every objective with every baseline it takes. `scale` bounds m |c|, where |ℓ| ≤
-/// 8 and ρ ≤ e: a reward less a baseline that is a ρ-weighted mean of the others is below e (8 + 2 · 8 e).
+/// Bounds m |c| of an expected reward where |ℓ| ≤ 8 and ρ ≤ e: of a reward less a baseline that is a ρ-weighted mean of
+/// the others.
+inline constexpr double reward = 2.72 * (8 + 16 * 2.72);
+
+/// Calls f(name, objective, scale) for every objective with every baseline it takes. `scale` bounds m |c|.
 template <class T, class F>
 void for_each_objective(matrix_view<const T> one_each, matrix_view<const T> one, grouped_view<const T> norms,
                         grouped_view<const T> log_reference, const F& f) {
-  constexpr double reward = 2.72 * (8 + 16 * 2.72);
   f("evidence", evidence<baseline::none>{}, 2.0);
   f("evidence, centred", evidence<baseline::centred>{}, 2.0);
   f("evidence, less the ratio", evidence<baseline::ratio>{}, 4.0);
@@ -333,23 +335,35 @@ void check_objectives(B& b, findings& found) {
         const auto groups = grouping::uniform(queries, m);
         const detail::scored_sample<C, T> plain(on, queries, m), strange(on, queries, m, true);
         const grouped_view<const T> often{view.view(multiplicity), groups, "multiplicity"};
+        const auto note_coefficients = [&](const std::string& what, const gradient_coefficients<C, T>& c,
+                                           double scale) {
+          // A few sums of up to 3 m draws, exp and quotients. Where a sum over the others is one less a part of it, the
+          // part is at most all but one m-th: relative errors grow by m.
+          const double roundings = 3 * m * (3 * m + 16.0) + 40;
+          const bound of_scale = bound::absolute(roundings, scale / (m * queries));
+          t.note(on, {what, "selector"}, c.selector, of_scale);
+          t.note(on, {what, "generator"}, c.generator, of_scale);
+          t.note(on, {what, "log_scale"}, c.log_scale);
+          t.note(on, {what, "status"}, c.status);
+        };
         const auto note_all = [&](const std::string& how, const scored_draws<T>& scores) {
           const auto w = importance_weights(on, scores);
-          detail::for_each_objective<T>(view.view(known), view.view(one), {view.view(lengths), groups, "norms"},
-                                        {view.view(reference), groups, "reference"},
-                                        [&](const char* name, const auto& objective, double scale) {
-                                          const auto c = coefficients(on, objective, scores, w);
-                                          // A few sums of up to 3 m draws, exp and quotients. Where a sum over the
-                                          // others is one less a part of it, the part is at most all but one m-th:
-                                          // relative errors grow by m.
-                                          const double roundings = 3 * m * (3 * m + 16.0) + 40;
-                                          const bound of_scale = bound::absolute(roundings, scale / (m * queries));
-                                          const std::string what = how + ", " + name;
-                                          t.note(on, {what, "selector"}, c.selector, of_scale);
-                                          t.note(on, {what, "generator"}, c.generator, of_scale);
-                                          t.note(on, {what, "log_scale"}, c.log_scale);
-                                          t.note(on, {what, "status"}, c.status);
-                                        });
+          detail::for_each_objective<T>(
+              view.view(known), view.view(one), {view.view(lengths), groups, "norms"},
+              {view.view(reference), groups, "reference"}, [&](const char* name, const auto& objective, double scale) {
+                note_coefficients(how + ", " + name, coefficients(on, objective, scores, w), scale);
+              });
+          const auto note_weighed = [&](const auto& objective, double scale) {
+            const auto in_one_go = weigh(on, objective, scores);
+            const std::string what =
+                how + ", weighed for " + objective_name<std::remove_cvref_t<decltype(objective)>>();
+            t.note(on, {what, "normalised"}, in_one_go.weights.normalised,
+                   bound::relative(2 * detail::weight_roundings(3 * m)));
+            t.note(on, {what, "status of the weights"}, in_one_go.weights.status);
+            note_coefficients(what, in_one_go.coefficients, scale);
+          };
+          note_weighed(evidence<>{}, 2);
+          note_weighed(expected_log_likelihood<>{}, detail::reward);
         };
         const auto with_selector = [&](const detail::scored_sample<C, T>& x) {
           // log q = log p: drawn by the selector, which says so, and knows log p.
