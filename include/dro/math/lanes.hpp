@@ -6,6 +6,7 @@
 /// The same number of several draws side by side, so that what one thread does to all of them becomes vector code.
 
 #include <cstddef>
+#include <cstdint>
 
 #include <dro/config.hpp>
 
@@ -33,6 +34,18 @@ struct vector_of {
 
 }  // namespace detail
 
+/// x += by if value ≥ from. A device adds under a condition: it would otherwise choose what to add.
+template <class T>
+DRO_HOST_DEVICE void add_if_reached(std::uint32_t& x, T value, T from, std::uint32_t by) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == sizeof(std::uint32_t)) {
+    asm("{ .reg .pred p; setp.ge.u32 p, %1, %2; @p add.u32 %0, %0, %3; }" : "+r"(x) : "r"(value), "r"(from), "r"(by));
+    return;
+  }
+#endif
+  x += value >= from ? by : 0;
+}
+
 /// x[l] += by[l] where x[l] ≥ from[l].
 template <class T, index_t Lanes>
 DRO_HOST_DEVICE void add_where_reached(lanes<T, Lanes>& x, const lanes<T, Lanes>& from, const lanes<T, Lanes>& by) {
@@ -47,7 +60,13 @@ DRO_HOST_DEVICE void add_where_reached(lanes<T, Lanes>& x, const lanes<T, Lanes>
     return;
   }
 #endif
-  for (index_t l = 0; l < Lanes; ++l) x[l] += x[l] >= from[l] ? by[l] : T(0);
+  for (index_t l = 0; l < Lanes; ++l) {
+    if constexpr (sizeof(T) == sizeof(std::uint32_t)) {
+      add_if_reached(x[l], x[l], from[l], by[l]);
+    } else {
+      x[l] += x[l] >= from[l] ? by[l] : T(0);
+    }
+  }
 }
 
 /// How many of the first n of `limits` are no larger than x[l].

@@ -26,8 +26,12 @@ inline constexpr int log_bits = 47;
 inline constexpr std::uint32_t ln2 = 2977044472U;
 
 /// ⌊a b / 2^32⌋
-[[nodiscard]] DRO_HOST_DEVICE constexpr std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) noexcept {
+[[nodiscard]] DRO_HOST_DEVICE inline std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) noexcept {
+#if defined(__CUDA_ARCH__)
+  return __umulhi(a, b);
+#else
   return static_cast<std::uint32_t>((static_cast<std::uint64_t>(a) * b) >> 32U);
+#endif
 }
 
 /// x = 2^exponent (1 + fraction / 2^32), the fraction cut to 32 bits.

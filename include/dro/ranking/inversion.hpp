@@ -32,31 +32,31 @@ inline constexpr Word least_left = Word{1} << (sizeof(Word) == 4 ? 26U : 32U);
 template <class Word>
 class mass_sums {
  public:
-  /// Sums that `ends` has room for: those beyond the last document are as large as can be, so that a search need not
-  /// look whether it is there.
+  /// Sums that there is room for: a 0 before the first document; those beyond the last one are as large as can be, so
+  /// that a search need not look whether it is there.
   [[nodiscard]] static DRO_HOST_DEVICE constexpr index_t size(index_t documents) {
-    return (documents + block - 1) / block * block;
+    return 1 + (documents + block - 1) / block * block;
   }
   static constexpr Word beyond = static_cast<Word>(~Word{0});
 
-  DRO_HOST_DEVICE mass_sums(const Word* ends, index_t documents)
-      : ends_(ends),
+  DRO_HOST_DEVICE mass_sums(const Word* sums, index_t documents)
+      : sums_(sums),
         documents_(static_cast<std::uint32_t>(documents)),
         first_step_((1U << noise::bit_width(documents_ - 1)) / 2) {}
 
-  [[nodiscard]] DRO_HOST_DEVICE Word total() const { return ends_[documents_ - 1]; }
-  [[nodiscard]] DRO_HOST_DEVICE Word begin(std::uint32_t j) const { return j == 0 ? 0 : ends_[j - 1]; }
-  [[nodiscard]] DRO_HOST_DEVICE Word end(std::uint32_t j) const { return ends_[j]; }
+  [[nodiscard]] DRO_HOST_DEVICE Word total() const { return sums_[documents_]; }
+  [[nodiscard]] DRO_HOST_DEVICE Word begin(std::uint32_t j) const { return sums_[j]; }
+  [[nodiscard]] DRO_HOST_DEVICE Word end(std::uint32_t j) const { return sums_[j + 1]; }
 
   /// The document in whose mass a place below the total lies. log₂ n steps without branches.
   [[nodiscard]] DRO_HOST_DEVICE std::uint32_t document_at(Word place) const {
     std::uint32_t j = 0;
     for (std::uint32_t step = first_step_; step >= block; step /= 2) {
       const std::uint32_t probe = j + step < documents_ ? j + step : documents_;
-      j += ends_[probe - 1] <= place ? step : 0;
+      j += sums_[probe] <= place ? step : 0;
     }
     DRO_UNROLL
-    for (std::uint32_t step = block / 2; step > 0; step /= 2) j += ends_[j + step - 1] <= place ? step : 0;
+    for (std::uint32_t step = block / 2; step > 0; step /= 2) math::add_if_reached(j, place, sums_[j + step], step);
     return j;
   }
 
@@ -65,7 +65,7 @@ class mass_sums {
   [[nodiscard]] DRO_HOST_DEVICE math::lanes<std::uint32_t, Lanes> documents_at(
       const math::lanes<Word, Lanes>& places) const {
     if constexpr (Lanes > 1 && sizeof(Word) == sizeof(std::uint32_t)) {
-      if (documents_ <= counted) return math::count_reached(ends_, static_cast<index_t>(documents_), places);
+      if (documents_ <= counted) return math::count_reached(sums_ + 1, static_cast<index_t>(documents_), places);
     }
     math::lanes<std::uint32_t, Lanes> j;
     for (index_t l = 0; l < Lanes; ++l) j[l] = document_at(places[l]);
@@ -76,7 +76,7 @@ class mass_sums {
   static constexpr std::uint32_t block = 32;
   static constexpr std::uint32_t counted = 96;
 
-  const Word* ends_;
+  const Word* sums_;
   std::uint32_t documents_;
   std::uint32_t first_step_;  // the largest power of two below the number of documents
 };
@@ -94,6 +94,9 @@ template <class Word, index_t Lanes>
 struct picks_of_lanes {
   math::lanes<document_t, Lanes> document;  // no_document where not enough was left
   math::lanes<Word, Lanes> left;            // the mass of all that was left before it
+
+  /// Whether enough is left in lane l. A single lane is asked once, before it picks.
+  [[nodiscard]] DRO_HOST_DEVICE bool has_enough(index_t l) const { return Lanes == 1 || left[l] >= least_left<Word>; }
 };
 
 /// Draws `select` picks for `Lanes` samples from `source` on, and calls each(t, pick) for pick t of all lanes, as long
@@ -131,10 +134,10 @@ DRO_HOST_DEVICE void draw_by_inversion(const mass_sums<Word>& sums, const noise_
       DRO_UNROLL
       for (int u = t - 1; u >= 0; --u) math::add_where_reached(place, taken[u].begin, taken[u].size);
       // A lane that has not enough left looks up nothing and takes nothing.
-      for (index_t l = 0; l < Lanes; ++l) place[l] = pick.left[l] >= least_left<Word> ? place[l] : 0;
+      for (index_t l = 0; l < Lanes; ++l) place[l] = pick.has_enough(l) ? place[l] : 0;
       const math::lanes<std::uint32_t, Lanes> j = sums.documents_at(place);
       for (index_t l = 0; l < Lanes; ++l) {
-        const bool is_made = pick.left[l] >= least_left<Word>;
+        const bool is_made = pick.has_enough(l);
         const Word begin = sums.begin(j[l]);
         own.begin[l] = drawn[l] - (place[l] - begin);
         own.size[l] = is_made ? sums.end(j[l]) - begin : 0;

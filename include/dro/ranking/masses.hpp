@@ -369,23 +369,35 @@ class log_of_quotients {
       below_[l] *= significand_of(y[l]);
       exponent_[l] += exponent_of(x[l]) - exponent_of(y[l]);
     }
-    if (earlier % 32 == 31) {  // 2^33 at most until here
-      for (index_t l = 0; l < Lanes; ++l) {
-        exponent_[l] += exponent_of(above_[l]) - exponent_of(below_[l]);
-        above_[l] = significand_of(above_[l]);
-        below_[l] = significand_of(below_[l]);
-      }
+    if (earlier % 32 == 31) take_exponents();  // 2^33 at most until here
+  }
+  /// The same for x and y between 2^-20 and 2^20, whose products are parted now and then only.
+  DRO_HOST_DEVICE void multiply_moderate(const math::lanes<T, Lanes>& x, const math::lanes<T, Lanes>& y,
+                                         index_t earlier) {
+    for (index_t l = 0; l < Lanes; ++l) {
+      above_[l] *= x[l];
+      below_[l] *= y[l];
     }
+    if (earlier % 6 == 5) take_exponents();  // 2^-120 to 2^121 until here
   }
   [[nodiscard]] DRO_HOST_DEVICE T log(index_t l) const {
     constexpr T ln2 = T(0x1.62e42fefa39efp-1);
-    return static_cast<T>(static_cast<std::int32_t>(exponent_[l])) * ln2 + math::log(above_[l] / below_[l]);
+    const word exponent = exponent_[l] + exponent_of(above_[l]) - exponent_of(below_[l]);
+    return static_cast<T>(static_cast<std::int32_t>(exponent)) * ln2 +
+           math::log(significand_of(above_[l]) / significand_of(below_[l]));
   }
 
  private:
   static DRO_HOST_DEVICE word exponent_of(T x) { return math::detail::bits(x) >> format::significand_bits; }
   static DRO_HOST_DEVICE T significand_of(T x) {
     return math::bit_cast<T>((math::detail::bits(x) & significand) | one);
+  }
+  DRO_HOST_DEVICE void take_exponents() {
+    for (index_t l = 0; l < Lanes; ++l) {
+      exponent_[l] += exponent_of(above_[l]) - exponent_of(below_[l]);
+      above_[l] = significand_of(above_[l]);
+      below_[l] = significand_of(below_[l]);
+    }
   }
 
   math::lanes<T, Lanes> above_;

@@ -38,10 +38,10 @@ struct summed_masses {
 };
 
 /// Makes them of score(j) for the documents j, relative to the `largest`: the masses into `own` [n], their sums into
-/// `ends` [mass_sums::size], which may be the same memory. Calls with(j, mass) for each. 0 where the score is −inf or
-/// NaN. O(n), with the team.
+/// `all` [mass_sums::size], where `own` may be all + 1. Calls with(j, mass) for each. 0 where the score is −inf or NaN.
+/// O(n), with the team.
 template <class Word, class T, class Team, class F, class G>
-DRO_HOST_DEVICE summed_masses<Word> sum_masses(Team& team, index_t documents, T largest, std::uint64_t* own, Word* ends,
+DRO_HOST_DEVICE summed_masses<Word> sum_masses(Team& team, index_t documents, T largest, std::uint64_t* own, Word* all,
                                                F&& score, G&& with) {
   const auto n = static_cast<int>(documents);  // a GPU counts in 32 bits
   const int bits = noise::mass_bits(documents);
@@ -71,13 +71,14 @@ DRO_HOST_DEVICE summed_masses<Word> sum_masses(Team& team, index_t documents, T 
   const int shift = noise::bit_width(total) > width ? noise::bit_width(total) - width : 0;
   for (int j = end; j-- > begin;) {
     const std::uint64_t mass = own[j];
-    ends[j] = static_cast<Word>(sum >> shift);
+    all[j + 1] = static_cast<Word>(sum >> shift);
     sum -= mass;
   }
   using sums = mass_sums<Word>;
-  team.for_each(sums::size(documents) - documents, [&](index_t j) { ends[documents + j] = sums::beyond; });
+  if (team.rank() == 0) all[0] = 0;
+  team.for_each(sums::size(documents) - 1 - documents, [&](index_t j) { all[1 + documents + j] = sums::beyond; });
   team.barrier();
-  return {{ends, documents}, shift};
+  return {{all, documents}, shift};
 }
 
 /// Draws to make. A row is `draws_of_row` draws of a query: some, since they share the masses,
@@ -158,9 +159,9 @@ struct undecided_draws : plackett_luce_draws<T> {
   /// Picks what rankings of a row lack: each by a thread as far as 64 bits go, the rest one by one with the team.
   template <class Team>
   DRO_HOST_DEVICE void complete(Team& team, const typename base::range& draws) const {
-    auto* const ends = team.template scratch<wide>();
+    auto* const memory = team.template scratch<wide>();
     const auto sums = sum_all(
-        team, [&](index_t j) { return this->scores(draws.query, j); }, ends);
+        team, [&](index_t j) { return this->scores(draws.query, j); }, memory);
     auto* const taken = team.template scratch<taken_mass<wide, 1>>(behind_sums());
     bool incomplete = false;
     team.for_each(draws.count, [&](index_t i) {
@@ -176,16 +177,16 @@ struct undecided_draws : plackett_luce_draws<T> {
     for (index_t i = 0; i < draws.count; ++i) {
       const index_t draw = draws.draw + i;
       if (lacks_pick(draw)) {
-        draw_with_team(team, draws.query, this->source(draws.query, draws.sample + i), draw, ends, chosen);
+        draw_with_team(team, draws.query, this->source(draws.query, draws.sample + i), draw, memory, chosen);
       }
     }
   }
 
   template <class Team, class F>
-  [[nodiscard]] DRO_HOST_DEVICE mass_sums<wide> sum_all(Team& team, const F& score, wide* ends) const {
+  [[nodiscard]] DRO_HOST_DEVICE mass_sums<wide> sum_all(Team& team, const F& score, wide* sums) const {
     const index_t n = this->scores.cols;
     const T largest = team.max(n, minus_infinity<T>, score);
-    return sum_masses<wide>(team, n, largest, ends, ends, score, [](index_t, wide) {}).sums;
+    return sum_masses<wide>(team, n, largest, sums + 1, sums, score, [](index_t, wide) {}).sums;
   }
 
   [[nodiscard]] DRO_HOST_DEVICE std::size_t behind_sums() const {
@@ -207,7 +208,7 @@ struct undecided_draws : plackett_luce_draws<T> {
   /// no_document remains where none is possible. O(n) a pick.
   template <class Team>
   DRO_HOST_DEVICE void draw_with_team(Team& team, index_t query, const noise_source& words, index_t draw,
-                                      std::uint64_t* ends, document_t* chosen) const {
+                                      std::uint64_t* memory, document_t* chosen) const {
     team.barrier();
     team.for_each(this->scores.cols, [&](index_t j) { chosen[j] = 0; });
     team.barrier();
@@ -215,7 +216,7 @@ struct undecided_draws : plackett_luce_draws<T> {
       document_t pick = this->rankings(draw, t);
       if (pick == no_document) {
         const auto left = sum_all(
-            team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, ends);
+            team, [&](index_t j) { return chosen[j] == 0 ? this->scores(query, j) : minus_infinity<T>; }, memory);
         if (left.total() == 0) break;
         const std::uint32_t word = words.words(static_cast<std::uint32_t>(t / 4))[static_cast<std::size_t>(t % 4)];
         pick = static_cast<document_t>(left.document_at(noise::uniform_place(word, left.total())));
@@ -285,12 +286,15 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     const T* mass;  // [n]
     T least;        // that a pick may have for its ranking to be scored by them; +inf if a score is NaN or +inf
   };
+  /// Of the masses as numbers, so that neither they nor what is left are far from 1: both are at most 2^62 before.
+  static constexpr T scale = T(0x1p-44);
   /// Masses below this have fewer digits than a float: what is cut off would show. All have fewer than a double.
-  static constexpr T exact_enough = sizeof(T) == sizeof(float) ? T(0x1p25) : std::numeric_limits<T>::infinity();
+  static constexpr T exact_enough = sizeof(T) == sizeof(float) ? T(0x1p25) * scale : std::numeric_limits<T>::infinity();
   static constexpr T finite = std::numeric_limits<T>::max();
 
   [[nodiscard]] DRO_HOST_DEVICE std::size_t before_masses() const {
-    return base::sums_of(this->scores.cols) * (sizeof(wide) + sizeof(narrow));
+    const std::size_t bytes = base::sums_of(this->scores.cols) * (sizeof(wide) + sizeof(narrow));
+    return (bytes + sizeof(wide) - 1) / sizeof(wide) * sizeof(wide);
   }
   [[nodiscard]] DRO_HOST_DEVICE std::size_t behind_masses() const {
     return before_masses() + static_cast<std::size_t>(padded(this->scores.cols)) * sizeof(T);
@@ -306,8 +310,8 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
     const auto made = sum_masses<narrow>(
         team, n, largest, team.template scratch<wide>(), team.template scratch<narrow>(base::sums_of(n) * sizeof(wide)),
         [mass](index_t j) { return mass[j]; },
-        [mass](index_t j, wide own) { mass[j] = static_cast<T>(static_cast<std::int64_t>(own)); });
-    return {made.sums, static_cast<T>(std::int64_t{1} << made.shift), mass,
+        [mass](index_t j, wide own) { mass[j] = scale * static_cast<T>(static_cast<std::int64_t>(own)); });
+    return {made.sums, scale * static_cast<T>(std::int64_t{1} << made.shift), mass,
             team.any(is_wrong) ? std::numeric_limits<T>::infinity() : exact_enough};
   }
 
@@ -316,9 +320,9 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   DRO_HOST_DEVICE bool draw_lanes(const masses& all, const noise_source& words, index_t draw, index_t size,
                                   Taken taken) const {
     const auto select = static_cast<int>(this->rankings.cols);
-    document_t* const out = &this->rankings(draw, 0);
     const index_t row_stride = this->rankings.row_stride;
     const index_t col_stride = this->rankings.col_stride;
+    document_t* out = &this->rankings(draw, 0);  // of the next pick
     log_of_quotients<T, width> product;
     math::lanes<T, width> least;
     math::lanes<int, width> picked = {};
@@ -329,14 +333,15 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
           math::lanes<T, width> own;
           math::lanes<T, width> left;
           for (index_t l = 0; l < width; ++l) {
-            const document_t j = pick.document[l];
-            if (l < size) out[l * row_stride + t * col_stride] = j;
-            own[l] = all.mass[j < 0 ? 0 : j];
+            const bool is_made = pick.has_enough(l);
+            if (width == 1 || l < size) out[l * row_stride] = pick.document[l];
+            own[l] = all.mass[is_made ? pick.document[l] : 0];
             left[l] = static_cast<T>(pick.left[l]) * all.unit;
             least[l] = own[l] < least[l] ? own[l] : least[l];
-            picked[l] = j < 0 ? picked[l] : t + 1;
+            picked[l] = is_made ? t + 1 : picked[l];
           }
-          product.multiply(own, left, t);
+          product.multiply_moderate(own, left, t);
+          out += col_stride;
         });
     bool all_decided = true;
     for (index_t l = 0; l < width; ++l) {
@@ -345,7 +350,7 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
       all_decided = all_decided && is_decided;
       const T log_q = product.log(l);
       this->log_prob(draw + l, 0) = !is_decided ? undecided<T> : log_q < T(0) ? log_q : T(0);
-      for (int t = picked[l]; t < select; ++t) out[l * row_stride + t * col_stride] = no_document;
+      for (int t = picked[l]; t < select; ++t) this->rankings(draw + l, t) = no_document;
     }
     return all_decided;
   }
