@@ -67,6 +67,15 @@ template <std::floating_point T>
   return detail::multiply_high(word, mass);
 }
 
+/// The same for several draws.
+template <class Word, index_t Lanes>
+[[nodiscard]] DRO_HOST_DEVICE math::lanes<Word, Lanes> uniform_places(const math::lanes<std::uint32_t, Lanes>& words,
+                                                                      const math::lanes<Word, Lanes>& masses) noexcept {
+  math::lanes<Word, Lanes> places;
+  for (index_t l = 0; l < Lanes; ++l) places[l] = uniform_place(words[l], masses[l]);
+  return places;
+}
+
 }  // namespace dro::noise
 
 #endif

@@ -95,8 +95,15 @@ struct picks_of_lanes {
   math::lanes<document_t, Lanes> document;  // no_document where not enough was left
   math::lanes<Word, Lanes> left;            // the mass of all that was left before it
 
-  /// Whether enough is left in lane l. A single lane is asked once, before it picks.
-  [[nodiscard]] DRO_HOST_DEVICE bool has_enough(index_t l) const { return Lanes == 1 || left[l] >= least_left<Word>; }
+  /// x[l] = otherwise where not enough is left. A single lane is asked once, before it picks. Words and T have one size
+  /// if there are several.
+  template <class T>
+  DRO_HOST_DEVICE void replace_where_exhausted(math::lanes<T, Lanes>& x, T otherwise) const {
+    if constexpr (Lanes > 1) {
+      math::for_lanes(
+          x, [otherwise](auto& y, const auto& rest) { y = rest >= least_left<Word> ? y : y - y + otherwise; }, left);
+    }
+  }
 };
 
 /// Draws `select` picks for `Lanes` samples from `source` on, and calls each(t, pick) for pick t of all lanes, as long
@@ -123,29 +130,31 @@ DRO_HOST_DEVICE void draw_by_inversion(const mass_sums<Word>& sums, const noise_
         own.size[l] = sums.end(j) - sums.begin(j);
       }
     } else {
-      bool any = false;
-      math::lanes<Word, Lanes> drawn;
-      for (index_t l = 0; l < Lanes; ++l) {
-        any = any || pick.left[l] >= least_left<Word>;
-        drawn[l] = noise::uniform_place(words[0][l], pick.left[l]);
-      }
-      if (!any) return;
+      Word enough = 0;
+      for (index_t l = 0; l < Lanes; ++l) enough |= pick.left[l] >= least_left<Word> ? Word{1} : Word{0};
+      if (enough == 0) return;
+      const math::lanes<Word, Lanes> drawn = noise::uniform_places(words[0], pick.left);
       math::lanes<Word, Lanes> place = drawn;
       DRO_UNROLL
       for (int u = t - 1; u >= 0; --u) math::add_where_reached(place, taken[u].begin, taken[u].size);
       // A lane that has not enough left looks up nothing and takes nothing.
-      for (index_t l = 0; l < Lanes; ++l) place[l] = pick.has_enough(l) ? place[l] : 0;
+      pick.replace_where_exhausted(place, Word{0});
       const math::lanes<std::uint32_t, Lanes> j = sums.documents_at(place);
-      for (index_t l = 0; l < Lanes; ++l) {
-        const bool is_made = pick.has_enough(l);
-        const Word begin = sums.begin(j[l]);
-        own.begin[l] = drawn[l] - (place[l] - begin);
-        own.size[l] = is_made ? sums.end(j[l]) - begin : 0;
-        pick.document[l] = is_made ? static_cast<document_t>(j[l]) : no_document;
-      }
+      math::lanes<Word, Lanes> begin;
+      for (index_t l = 0; l < Lanes; ++l) begin[l] = sums.begin(j[l]);
+      for (index_t l = 0; l < Lanes; ++l) own.size[l] = sums.end(j[l]);
+      own.begin = drawn;
+      math::for_lanes(
+          own.begin, [](auto& y, const auto& at, const auto& start) { y -= at - start; }, place, begin);
+      math::for_lanes(
+          own.size, [](auto& y, const auto& start) { y -= start; }, begin);
+      pick.replace_where_exhausted(own.size, Word{0});
+      math::convert_lanes(pick.document, j);
+      pick.replace_where_exhausted(pick.document, no_document);
     }
     each(t, pick);
-    for (index_t l = 0; l < Lanes; ++l) pick.left[l] -= own.size[l];
+    math::for_lanes(
+        pick.left, [](auto& y, const auto& size) { y -= size; }, own.size);
     words[0] = words[1];
     words[1] = words[2];
     words[2] = words[3];

@@ -374,10 +374,9 @@ class log_of_quotients {
   /// The same for x and y between 2^-20 and 2^20, whose products are parted now and then only.
   DRO_HOST_DEVICE void multiply_moderate(const math::lanes<T, Lanes>& x, const math::lanes<T, Lanes>& y,
                                          index_t earlier) {
-    for (index_t l = 0; l < Lanes; ++l) {
-      above_[l] *= x[l];
-      below_[l] *= y[l];
-    }
+    const auto multiply = [](auto& product, const auto& factor) { product *= factor; };
+    math::for_lanes(above_, multiply, x);
+    math::for_lanes(below_, multiply, y);
     if (earlier % 6 == 5) take_exponents();  // 2^-120 to 2^121 until here
   }
   [[nodiscard]] DRO_HOST_DEVICE T log(index_t l) const {

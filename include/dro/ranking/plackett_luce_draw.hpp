@@ -333,23 +333,32 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
           math::lanes<T, width> own;
           math::lanes<T, width> left;
           for (index_t l = 0; l < width; ++l) {
-            const bool is_made = pick.has_enough(l);
             if (width == 1 || l < size) out[l * row_stride] = pick.document[l];
-            own[l] = all.mass[is_made ? pick.document[l] : 0];
-            left[l] = static_cast<T>(pick.left[l]) * all.unit;
-            least[l] = own[l] < least[l] ? own[l] : least[l];
-            picked[l] = is_made ? t + 1 : picked[l];
           }
+          auto place = pick.document;
+          pick.replace_where_exhausted(place, document_t{0});
+          for (index_t l = 0; l < width; ++l) own[l] = all.mass[place[l]];
+          math::convert_lanes(left, pick.left);
+          const T unit = all.unit;
+          math::for_lanes(left, [unit](auto& y) { y *= unit; });
+          math::for_lanes(
+              least, [](auto& y, const auto& x) { y = x < y ? x : y; }, own);
+          math::lanes<int, width> is_made;
+          for (index_t l = 0; l < width; ++l) is_made[l] = 1;
+          pick.replace_where_exhausted(is_made, 0);
+          math::for_lanes(
+              picked, [](auto& y, const auto& one) { y += one; }, is_made);
           product.multiply_moderate(own, left, t);
           out += col_stride;
         });
+    math::lanes<T, width> log_q;
+    for (index_t l = 0; l < width; ++l) log_q[l] = product.log(l);
     bool all_decided = true;
     for (index_t l = 0; l < width; ++l) {
       if (l >= size) break;
       const bool is_decided = picked[l] == select && least[l] >= all.least;
       all_decided = all_decided && is_decided;
-      const T log_q = product.log(l);
-      this->log_prob(draw + l, 0) = !is_decided ? undecided<T> : log_q < T(0) ? log_q : T(0);
+      this->log_prob(draw + l, 0) = !is_decided ? undecided<T> : log_q[l] < T(0) ? log_q[l] : T(0);
       for (int t = picked[l]; t < select; ++t) this->rankings(draw + l, t) = no_document;
     }
     return all_decided;
