@@ -119,8 +119,7 @@ class backend_with_team : public dro::host_backend {
  public:
   template <class Program>
   void run(index_t rows, const Program& program) const {
-    std::size_t bytes = 0;
-    if constexpr (requires { program.scratch_bytes(); }) bytes = program.scratch_bytes();
+    const std::size_t bytes = dro::detail::scratch_bytes_of<Team>(program, 1);
     std::vector<std::max_align_t> scratch(bytes / sizeof(std::max_align_t) + 1);
     Team team(reinterpret_cast<std::byte*>(scratch.data()));
     for (index_t row = 0; row < rows; ++row) program(team, row);

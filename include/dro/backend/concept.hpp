@@ -60,13 +60,14 @@ concept backend_of = std::movable<matrix_t<B, T>> &&
 ///     index_t width() const;               // items in the widest loop of a row, or what is typical if rows differ
 ///
 /// A GPU chooses by the width how many threads share a row, one for a width of 1 or less; without it a row is taken by
-/// 32 threads. `static constexpr bool lives_in_scratch = true` says that most of the work goes to scratch memory: then
-/// a second kernel is made for scratch memory that is known to be on the chip, and rows that fill a GPU get fewer
-/// threads each. That kernel calls `void in_scratch(Team&, index_t row) const` where a program has it: what it does for
-/// rows that take scratch memory, without the code for rows that take none. `static constexpr std::size_t scratch_word
-/// = 4` says that nothing there is larger than that, or moved in larger pieces: 4, 8 (which is assumed), 16 or 32
-/// bytes. `static constexpr int registers = 72` keeps a thread to so many registers. None of it changes a result but
-/// the order of sums. The other functions are called on the host.
+/// 32 threads. `static constexpr index_t items_of_thread = 4` says that where rows fill a GPU, fewer threads with so
+/// many items each are better. `static constexpr bool lives_in_scratch = true` says that most of the work goes to
+/// scratch memory: then a second kernel is made for scratch memory that is known to be on the chip. That kernel calls
+/// `void in_scratch(Team&, index_t row) const` where a program has it: what it does for rows that take scratch memory,
+/// without the code for rows that take none. `static constexpr std::size_t scratch_word = 4` says that nothing there is
+/// larger than that, or moved in larger pieces: 4, 8 (which is assumed), 16 or 32 bytes. `static constexpr int
+/// registers = 72` keeps a thread to so many registers. None of it changes a result but the order of sums. The other
+/// functions are called on the host.
 ///
 /// A tensor type of your own needs `matrix`, `make` and `view` on top of host_backend: see docs/backends.md.
 template <class B>

@@ -36,7 +36,7 @@ struct matrix_view {
 
 /// A view of `rows × cols` elements that lie one row after the other.
 template <class T>
-[[nodiscard]] constexpr matrix_view<T> row_major_view(T* data, index_t rows, index_t cols) {
+[[nodiscard]] DRO_HOST_DEVICE constexpr matrix_view<T> row_major_view(T* data, index_t rows, index_t cols) {
   return {data, rows, cols, cols, 1};
 }
 

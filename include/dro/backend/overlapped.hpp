@@ -84,6 +84,17 @@ DRO_HOST_DEVICE void write_row(Team& team, index_t n, const row_view<T>& row, F&
   team.for_each(n - done, [&](index_t i) { row[done + i] = f(done + i); });
 }
 
+/// Sets row[i] to from[i] for each i in [0, n), where `from` begins at a multiple of 16 bytes.
+template <class Team, class T>
+DRO_HOST_DEVICE void copy_to_row(Team& team, index_t n, const row_view<T>& row, const T* from) {
+  using piece = detail::piece<T>;
+  const index_t pieces = detail::pieces_of(row, n);
+  team.for_each(pieces,
+                [&](index_t k) { reinterpret_cast<piece*>(row.data)[k] = reinterpret_cast<const piece*>(from)[k]; });
+  const index_t done = pieces * piece::size;
+  team.for_each(n - done, [&](index_t i) { row[done + i] = from[done + i]; });
+}
+
 /// Calls write(i, read(i)) for each i in [0, n): team.for_each, where read(i) writes nothing, and reads nothing that
 /// write changes for another i.
 template <class Team, class Read, class Write>

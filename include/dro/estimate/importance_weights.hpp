@@ -191,8 +191,9 @@ struct importance_weights_program {
   static constexpr std::size_t scratch_word = sizeof(T);
   /// log w and e^δ of packed draws.
   [[nodiscard]] std::size_t scratch_bytes() const { return 2 * static_cast<std::size_t>(packed.size()) * sizeof(T); }
-  /// Eight draws a thread: what threads do for each other and for the row costs as much as that.
-  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 7) / 8; }
+  /// What threads do for each other and for the row costs as much as eight draws.
+  static constexpr index_t items_of_thread = 8;
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
 
   /// What is done for packed draws.
   template <class Team>

@@ -20,6 +20,7 @@
 #include <dro/estimate/scored_draws.hpp>
 #include <dro/estimate/status.hpp>
 #include <dro/gradient/objective.hpp>
+#include <dro/math/quotient.hpp>
 
 namespace dro::baseline {
 
@@ -93,8 +94,8 @@ struct leave_one_out {
     const auto sums = detail::sums_of_ratios<T>(team, draws, offset);
     team.for_each(draws.size(), [&](index_t i) {
       const T others = draws.samples() - draws.own(i, [](index_t) { return T(1); });
-      const T common = origin * (T(1) - (sums[0] - draws.own(i, ratio)) / others);
-      write(i, common + (offset(i) - (sums[1] - draws.own(i, reward)) / others));
+      const T common = origin * (T(1) - math::quotient(sums[0] - draws.own(i, ratio), others));
+      write(i, common + (offset(i) - math::quotient(sums[1] - draws.own(i, reward), others)));
     });
     return status::ok;
   }

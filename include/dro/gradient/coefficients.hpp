@@ -147,8 +147,8 @@ struct coefficients_program {
   [[nodiscard]] std::size_t scratch_bytes() const {
     return (packed.form() == row_form::likelihoods ? 3 : 4) * static_cast<std::size_t>(packed.size()) * sizeof(T);
   }
-  /// As for the weights: eight draws a thread.
-  [[nodiscard]] index_t width() const { return (scores.groups().mean_size() + 7) / 8; }
+  static constexpr index_t items_of_thread = importance_weights_program<T>::items_of_thread;
+  [[nodiscard]] index_t width() const { return scores.groups().mean_size(); }
 
   /// What is done for packed draws.
   template <class Team>
@@ -254,6 +254,7 @@ struct weigh_program {
     return weights.scratch_bytes() < coefficients.scratch_bytes() ? coefficients.scratch_bytes()
                                                                   : weights.scratch_bytes();
   }
+  static constexpr index_t items_of_thread = importance_weights_program<T>::items_of_thread;
   [[nodiscard]] index_t width() const { return weights.width(); }
 
   template <class Team>

@@ -89,6 +89,17 @@ DRO_HOST_DEVICE void convert_lanes(lanes<T, Lanes>& y, const lanes<X, Lanes>& x)
   for (index_t l = 0; l < Lanes; ++l) y[l] = static_cast<T>(x[l]);
 }
 
+/// y[l] = the lesser one of x[l] and y[l], neither of which is NaN.
+template <class T, index_t Lanes>
+DRO_HOST_DEVICE void take_lesser(lanes<T, Lanes>& y, const lanes<T, Lanes>& x) {
+#if defined(__CUDA_ARCH__)
+  for (index_t l = 0; l < Lanes; ++l) y[l] = ::min(x[l], y[l]);  // one instruction
+#else
+  for_lanes(
+      y, [](auto& least, const auto& next) { least = next < least ? next : least; }, x);
+#endif
+}
+
 /// x += by if value ≥ from. A device adds under a condition: it would otherwise choose what to add.
 template <class T>
 DRO_HOST_DEVICE void add_if_reached(std::uint32_t& x, T value, T from, std::uint32_t by) {

@@ -19,11 +19,18 @@
 
 namespace dro::noise {
 
+/// The number of bits that x has, 0 for 0.
+[[nodiscard]] DRO_HOST_DEVICE inline int bit_width(std::uint64_t x) noexcept {
+#if defined(__CUDA_ARCH__)
+  return 64 - __clzll(static_cast<long long>(x));
+#else
+  return static_cast<int>(std::bit_width(x));
+#endif
+}
+
 /// The largest b for which n integers of up to 2^b add up to 2^62 at most, n ≥ 1.
-[[nodiscard]] DRO_HOST_DEVICE constexpr int mass_bits(index_t n) noexcept {
-  int bits = 62;
-  for (index_t covered = 1; covered < n; covered *= 2) --bits;
-  return bits;
+[[nodiscard]] DRO_HOST_DEVICE inline int mass_bits(index_t n) noexcept {
+  return 62 - bit_width(static_cast<std::uint64_t>(n - 1));
 }
 
 /// 2^bits e^{−x} as an integer, for x ≥ 0 and 33 ≤ bits ≤ 62: 0 from x = 44.25 on, where it would be below 1, and where
@@ -47,15 +54,6 @@ template <std::floating_point T>
   for (int k = 5; k >= 0; --k) p = c[k] + detail::multiply_high(p, u);
   const std::uint64_t power = (std::uint64_t{1} << 32U) + detail::multiply_high(p, u);  // 2^u in units of 2^-32
   return is_some ? (power << (bits - 33)) >> (y >> 57U) : 0;
-}
-
-/// The number of bits that x has, 0 for 0.
-[[nodiscard]] DRO_HOST_DEVICE inline int bit_width(std::uint64_t x) noexcept {
-#if defined(__CUDA_ARCH__)
-  return 64 - __clzll(static_cast<long long>(x));
-#else
-  return static_cast<int>(std::bit_width(x));
-#endif
 }
 
 /// ⌊word · mass / 2^32⌋ for mass < 2^63: a place in [0, mass), each as likely as any other but for one word.

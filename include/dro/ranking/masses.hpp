@@ -21,6 +21,7 @@
 #include <dro/math/lanes.hpp>
 #include <dro/math/log.hpp>
 #include <dro/math/log_sum_exp.hpp>
+#include <dro/math/quotient.hpp>
 #include <dro/ranking/constants.hpp>
 #include <dro/ranking/slots.hpp>
 
@@ -380,10 +381,9 @@ class log_of_quotients {
     if (earlier % 6 == 5) take_exponents();  // 2^-120 to 2^121 until here
   }
   [[nodiscard]] DRO_HOST_DEVICE T log(index_t l) const {
-    constexpr T ln2 = T(0x1.62e42fefa39efp-1);
     const word exponent = exponent_[l] + exponent_of(above_[l]) - exponent_of(below_[l]);
-    return static_cast<T>(static_cast<std::int32_t>(exponent)) * ln2 +
-           math::log(significand_of(above_[l]) / significand_of(below_[l]));
+    return math::log_of_normal(math::quotient(significand_of(above_[l]), significand_of(below_[l])),
+                               static_cast<T>(static_cast<std::int32_t>(exponent)));
   }
 
  private:

@@ -47,6 +47,7 @@ struct plackett_luce_log_prob_program {
     return static_cast<std::size_t>(padded(scores.cols)) * (sizeof(T) + sizeof(document_t));
   }
   static constexpr bool lives_in_scratch = true;
+  static constexpr index_t items_of_thread = 2;
   static constexpr std::size_t scratch_word = sizeof(T);
   [[nodiscard]] index_t width() const { return groups.mean_size(); }
 

@@ -11,12 +11,14 @@
 /// bits do, which is all the way unless a few documents have nearly all the mass; the second one does what remains.
 /// Both take word t of a sample's noise for pick t.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
 
 #include <dro/backend/matrix_view.hpp>
+#include <dro/backend/overlapped.hpp>
 #include <dro/config.hpp>
 #include <dro/math/lanes.hpp>
 #include <dro/random/integer_mass.hpp>
@@ -97,21 +99,22 @@ struct plackett_luce_draws {
   [[nodiscard]] DRO_HOST_DEVICE index_t rows_of_query() const { return (samples + draws_of_row - 1) / draws_of_row; }
   /// Rows of the program.
   [[nodiscard]] index_t rows() const { return scores.rows * rows_of_query(); }
-  [[nodiscard]] index_t width() const { return samples < draws_of_row ? samples : draws_of_row; }
+  [[nodiscard]] DRO_HOST_DEVICE index_t width() const { return samples < draws_of_row ? samples : draws_of_row; }
 
   /// The draws of one row.
   struct range {
     index_t query;
-    index_t sample;  // the first one's number among those of the query
-    index_t draw;    // its row in the rankings
-    index_t count;
+    index_t draw;  // the first one's row in the rankings
+    int sample;    // its number among those of the query
+    int count;
   };
   [[nodiscard]] DRO_HOST_DEVICE range range_of(index_t row) const {
     const index_t rows = rows_of_query();
     const index_t query = rows == 1 ? row : row / rows;  // divisions are dear on a GPU
     const index_t sample = (row - query * rows) * draws_of_row;
     const index_t rest = samples - sample;
-    return {query, sample, query * samples + sample, rest < draws_of_row ? rest : draws_of_row};
+    return {query, query * samples + sample, static_cast<int>(sample),
+            static_cast<int>(rest < draws_of_row ? rest : draws_of_row)};
   }
   [[nodiscard]] DRO_HOST_DEVICE noise_source source(index_t query, index_t sample) const {
     return {random.key(), static_cast<std::uint32_t>(query), static_cast<std::uint32_t>(sample)};
@@ -130,10 +133,10 @@ struct undecided_draws : plackett_luce_draws<T> {
   using base = plackett_luce_draws<T>;
   using typename base::wide;
 
-  // Running sums of integer masses, or masses [mass_sums::size]; what picks took [K × draws_of_row], or membership
+  // Running sums of integer masses, or masses [mass_sums::size]; what picks took [K] for each thread, or membership
   // flags [n].
-  std::size_t scratch_bytes() const {
-    const auto taken = static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<wide, 1>);
+  std::size_t scratch_bytes(index_t threads) const {
+    const auto taken = static_cast<std::size_t>(this->rankings.cols * threads) * sizeof(taken_mass<wide, 1>);
     const std::size_t flags = static_cast<std::size_t>(this->scores.cols) * sizeof(document_t);
     return behind_sums() + (taken > flags ? taken : flags);
   }
@@ -168,7 +171,7 @@ struct undecided_draws : plackett_luce_draws<T> {
       const index_t draw = draws.draw + i;
       if (!lacks_pick(draw)) return;
       draw_one(sums, this->source(draws.query, draws.sample + i), draw,
-               slots_in_memory<taken_mass<wide, 1>>{taken + i, base::draws_of_row});
+               slots_in_memory<taken_mass<wide, 1>>{taken + team.rank(), team.size()});
       incomplete = incomplete || lacks_pick(draw);
     });
     if (!team.any(incomplete)) return;
@@ -239,45 +242,71 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   using typename base::narrow;
   using typename base::wide;
 
-  // Running sums of integer masses, of 64 and of 32 bits [mass_sums::size each]; masses [n]; where Slots is 0, what
-  // picks took [K × draws_of_row].
-  std::size_t scratch_bytes() const {
-    const auto taken =
-        static_cast<std::size_t>(this->rankings.cols * base::draws_of_row) * sizeof(taken_mass<narrow, 1>);
-    const std::size_t own = behind_masses() + (Slots > 0 ? 0 : taken);
-    const std::size_t of_rest = rest().scratch_bytes();
+  explicit plackett_luce_draw_program(const base& draws) : base(draws) {
+    const index_t n = draws.scores.cols;
+    const index_t staged = Slots > 0 ? draws.width() * draws.rankings.cols * index_t{sizeof(document_t)} : 0;
+    sums_at_ = aligned(std::max(n * index_t{sizeof(wide)}, staged));
+    masses_at_ = sums_at_ + aligned(mass_sums<narrow>::size(n) * index_t{sizeof(narrow)});
+    taken_at_ = masses_at_ + aligned(n * index_t{sizeof(T)});
+  }
+
+  // Integer masses [n] and in their place rankings [draws_of_row × K], if these are staged; running sums of 32 bits
+  // [mass_sums::size]; masses [n]; where Slots is 0, what picks took [K] for each thread.
+  template <class Team>
+  std::size_t scratch_bytes(index_t threads) const {
+    const auto taken = static_cast<std::size_t>(this->rankings.cols * threads) * sizeof(taken_of<Team>);
+    const std::size_t own = taken_at_ + (Slots > 0 ? 0 : taken);
+    const std::size_t of_rest = rest().scratch_bytes(threads);
     return own > of_rest ? own : of_rest;
   }
   static constexpr bool lives_in_scratch = true;
-  static constexpr int registers = 72;  // what the rest takes more of lies in memory
+  static constexpr index_t items_of_thread = 4;
+  static constexpr std::size_t scratch_word = 16;  // what is read at once
+  static constexpr int registers = 72;             // what the rest takes more of lies in memory
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {
     constexpr index_t together = draws_together<Team>;
     const auto draws = this->range_of(row);
     const masses all = masses_of(team, draws.query);
+    const index_t select = this->rankings.cols;
+    auto* const staged = team.template scratch<document_t>();
+    const row_view<T> log_probs{&this->log_prob(draws.draw, 0), this->log_prob.row_stride};
     bool is_decided = true;
     team.for_each((draws.count + together - 1) / together, [&](index_t tile) {
       const index_t begin = tile * together;
-      const index_t draw = draws.draw + begin;
       const index_t lanes = draws.count - begin < together ? draws.count - begin : together;
       const noise_source words = this->source(draws.query, draws.sample + begin);
-      if constexpr (Slots > 0) {
-        is_decided &=
-            draw_lanes<together>(all, words, draw, lanes, slots_in_registers<taken_mass<narrow, together>, Slots>{});
+      const row_view<T> log_q{&log_probs[begin], log_probs.stride};
+      const auto draw_to = [&](const matrix_view<document_t>& out) {
+        if constexpr (Slots > 0) {
+          return draw_lanes<together>(all, words, out, log_q, slots_in_registers<taken_of<Team>, Slots>{});
+        } else {
+          auto* const taken = team.template scratch<taken_of<Team>>(taken_at_) + team.rank();
+          return draw_lanes<together>(all, words, out, log_q, slots_in_memory<taken_of<Team>>{taken, team.size()});
+        }
+      };
+      if constexpr (is_staged<Team>) {
+        is_decided &= draw_to(row_major_view(staged + begin * select, lanes, select));
       } else {
-        auto* const taken = team.template scratch<taken_mass<narrow, together>>(behind_masses()) + tile;
-        is_decided &=
-            draw_lanes<together>(all, words, draw, lanes,
-                                 slots_in_memory<taken_mass<narrow, together>>{taken, base::draws_of_row / together});
+        const auto& to = this->rankings;
+        is_decided &= draw_to({&to(draws.draw + begin, 0), lanes, select, to.row_stride, to.col_stride});
       }
     });
+    if constexpr (is_staged<Team>) {
+      team.barrier();
+      copy_rankings(team, staged, draws);
+    }
     if (!team.any(!is_decided)) return;
     team.barrier();
     rest().decide(team, row);
   }
 
  private:
+  /// What a pick of the draws that a thread works on took away.
+  template <class Team>
+  using taken_of = taken_mass<narrow, draws_together<Team>>;
+
   [[nodiscard]] DRO_HOST_DEVICE undecided_draws<T> rest() const { return {static_cast<const base&>(*this)}; }
 
   struct masses {
@@ -292,37 +321,52 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   static constexpr T exact_enough = sizeof(T) == sizeof(float) ? T(0x1p25) * scale : std::numeric_limits<T>::infinity();
   static constexpr T finite = std::numeric_limits<T>::max();
 
-  [[nodiscard]] DRO_HOST_DEVICE std::size_t before_masses() const {
-    const std::size_t bytes = base::sums_of(this->scores.cols) * (sizeof(wide) + sizeof(narrow));
-    return (bytes + sizeof(wide) - 1) / sizeof(wide) * sizeof(wide);
+  static std::size_t aligned(index_t bytes) {
+    return (static_cast<std::size_t>(bytes) + scratch_word - 1) / scratch_word * scratch_word;
   }
-  [[nodiscard]] DRO_HOST_DEVICE std::size_t behind_masses() const {
-    return before_masses() + static_cast<std::size_t>(padded(this->scores.cols)) * sizeof(T);
+  // Where in scratch memory something begins, in bytes. Made on the host, since a GPU is slow at it.
+  std::size_t sums_at_, masses_at_, taken_at_;
+
+  /// Whether the rankings of a row are written together, since those of neighbouring threads do not lie side by side:
+  /// for a GPU five numbers here and five there are as much as whole lines of its memory.
+  template <class Team>
+  static constexpr bool is_staged = Slots > 0 && !is_one_thread<Team>;
+
+  template <class Team>
+  DRO_HOST_DEVICE void copy_rankings(Team& team, const document_t* staged, const typename base::range& draws) const {
+    const auto& to = this->rankings;
+    const auto select = static_cast<int>(to.cols);
+    if (to.col_stride == 1 && to.row_stride == to.cols) {
+      copy_to_row(team, draws.count * select, row_view<document_t>{&to(draws.draw, 0), 1}, staged);
+    } else {
+      team.for_each(draws.count, [&](index_t i) {
+        for (int t = 0; t < select; ++t) to(draws.draw + i, t) = staged[i * select + t];
+      });
+    }
   }
 
   template <class Team>
   DRO_HOST_DEVICE masses masses_of(Team& team, index_t query) const {
     const index_t n = this->scores.cols;
-    T* const mass = team.template scratch<T>(before_masses());
+    T* const mass = team.template scratch<T>(masses_at_);
     bool is_wrong = false;
     const T largest = copy_scores(team, this->scores, query, mass, [&](T score) { is_wrong |= !(score <= finite); });
     team.barrier();
     const auto made = sum_masses<narrow>(
-        team, n, largest, team.template scratch<wide>(), team.template scratch<narrow>(base::sums_of(n) * sizeof(wide)),
+        team, n, largest, team.template scratch<wide>(), team.template scratch<narrow>(sums_at_),
         [mass](index_t j) { return mass[j]; },
         [mass](index_t j, wide own) { mass[j] = scale * static_cast<T>(static_cast<std::int64_t>(own)); });
     return {made.sums, scale * static_cast<T>(std::int64_t{1} << made.shift), mass,
             team.any(is_wrong) ? std::numeric_limits<T>::infinity() : exact_enough};
   }
 
-  /// Rankings `draw` … `draw` + size − 1; whether all of them are decided.
+  /// Rankings from `words` on, written to `out` [size × K], and their `log_probs` [size]; whether all are decided.
   template <index_t width, class Taken>
-  DRO_HOST_DEVICE bool draw_lanes(const masses& all, const noise_source& words, index_t draw, index_t size,
-                                  Taken taken) const {
+  DRO_HOST_DEVICE bool draw_lanes(const masses& all, const noise_source& words, const matrix_view<document_t>& out,
+                                  const row_view<T>& log_probs, Taken taken) const {
+    const index_t size = out.rows;
     const auto select = static_cast<int>(this->rankings.cols);
-    const index_t row_stride = this->rankings.row_stride;
-    const index_t col_stride = this->rankings.col_stride;
-    document_t* out = &this->rankings(draw, 0);  // of the next pick
+    document_t* to = out.data;  // for the next pick
     log_of_quotients<T, width> product;
     math::lanes<T, width> least;
     math::lanes<int, width> picked = {};
@@ -333,7 +377,7 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
           math::lanes<T, width> own;
           math::lanes<T, width> left;
           for (index_t l = 0; l < width; ++l) {
-            if (width == 1 || l < size) out[l * row_stride] = pick.document[l];
+            if (width == 1 || l < size) to[l * out.row_stride] = pick.document[l];
           }
           auto place = pick.document;
           pick.replace_where_exhausted(place, document_t{0});
@@ -341,25 +385,24 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
           math::convert_lanes(left, pick.left);
           const T unit = all.unit;
           math::for_lanes(left, [unit](auto& y) { y *= unit; });
-          math::for_lanes(
-              least, [](auto& y, const auto& x) { y = x < y ? x : y; }, own);
+          math::take_lesser(least, own);
           math::lanes<int, width> is_made;
           for (index_t l = 0; l < width; ++l) is_made[l] = 1;
           pick.replace_where_exhausted(is_made, 0);
           math::for_lanes(
               picked, [](auto& y, const auto& one) { y += one; }, is_made);
           product.multiply_moderate(own, left, t);
-          out += col_stride;
+          to += out.col_stride;
         });
     math::lanes<T, width> log_q;
     for (index_t l = 0; l < width; ++l) log_q[l] = product.log(l);
     bool all_decided = true;
     for (index_t l = 0; l < width; ++l) {
-      if (l >= size) break;
+      if (width > 1 && l >= size) break;
       const bool is_decided = picked[l] == select && least[l] >= all.least;
       all_decided = all_decided && is_decided;
-      this->log_prob(draw + l, 0) = !is_decided ? undecided<T> : log_q[l] < T(0) ? log_q[l] : T(0);
-      for (int t = picked[l]; t < select; ++t) this->rankings(draw + l, t) = no_document;
+      log_probs[l] = !is_decided ? undecided<T> : log_q[l] < T(0) ? log_q[l] : T(0);
+      for (int t = picked[l]; t < select; ++t) out(l, t) = no_document;
     }
     return all_decided;
   }

@@ -15,23 +15,12 @@
 #include <dro/math/exp.hpp>
 #include <dro/math/lanes.hpp>
 #include <dro/math/log_sum_exp.hpp>
+#include <dro/math/quotient.hpp>
 #include <dro/ranking/constants.hpp>
 #include <dro/ranking/masses.hpp>
 #include <dro/ranking/slots.hpp>
 
 namespace dro::detail {
-
-/// 1 / x for normal x whose reciprocal is normal, on a device within 1 ulp: one instruction, where division has ten.
-[[nodiscard]] DRO_HOST_DEVICE inline float reciprocal(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return 1.0F / x;
-#endif
-}
-[[nodiscard]] DRO_HOST_DEVICE inline double reciprocal(double x) { return 1.0 / x; }
 
 /// With B_t = Σ_{u ≤ t} 1 / M_u, M_u the mass left before pick u, ∂ log p / ∂ s_j = 1 − exp(s_j) B_t if j is pick t,
 /// and −exp(s_j) B_{K−1} if j is not picked. A thread finds B of the draws it takes and adds them up in a row of its
@@ -61,7 +50,8 @@ struct plackett_luce_gradient_program {
     return static_cast<std::size_t>(padded(scores.cols)) * sizeof(T) + (rows > in_log_space ? rows : in_log_space);
   }
   static constexpr bool lives_in_scratch = true;
-  static constexpr int registers = 96;  // what is rarely needed and takes more of them lies in memory
+  static constexpr index_t items_of_thread = 2;
+  static constexpr int registers = 80;  // what is rarely needed and takes more of them lies in memory
   // Rows are read and written 16 bytes at a time, so scratch begins at a multiple of that; and eight neighbouring words
   // of four teams lie in different banks.
   static constexpr std::size_t scratch_word = 32;
@@ -104,6 +94,8 @@ struct plackett_luce_gradient_program {
     const relative_masses<T> masses(team, scores, rankings, query, mass);
 
     const bool at_once = shape.columns >= n;
+    const bool can_write_four = !is_one_thread<Team> && gradient.col_stride == 1 &&
+                                reinterpret_cast<std::uintptr_t>(&gradient(query, 0)) % sizeof(four) == 0;
     bool too_small = false;
     bool has_sums = adds;  // in the gradient
     for (int begin = 0; begin < tiles; begin += threads) {
@@ -128,6 +120,10 @@ struct plackett_luce_gradient_program {
             for (int k = 0; k < 4; ++k) sum.element[k] += term.element[k];
           }
           T* const out = &gradient(query, first + j);
+          if (can_write_four && !has_sums && j + 4 <= columns) {
+            *reinterpret_cast<four*>(out) = sum;
+            return;
+          }
           for (int k = 0; k < 4; ++k) {
             if (j + k < columns) sum_to(out[k * gradient.col_stride], sum.element[k], has_sums);
           }
@@ -250,7 +246,7 @@ struct plackett_luce_gradient_program {
     for_each_slot<Slots>(select, [&](auto t, auto is_pick) {
       math::lanes<T, Lanes>& value = terms.value[t];
       for (int l = 0; l < Lanes; ++l) {
-        all[l] = is_pick ? all[l] + reciprocal(value[l]) : all[l];
+        all[l] = is_pick ? all[l] + math::reciprocal(value[l]) : all[l];
         value[l] = coefficient[l] * (T(1) - draws.mass(l, t) * all[l]);
       }
     });

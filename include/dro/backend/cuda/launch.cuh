@@ -30,11 +30,21 @@ template <class Program>
 requires requires { Program::registers; }
 inline constexpr int registers_of<Program> = Program::registers;
 
+/// Lets the next kernel of the stream begin to start, and waits until the one before has ended and what it wrote is
+/// there: starting a kernel takes a microsecond that need not be waited for. The first thing a kernel does.
+__device__ inline void wait_for_earlier_kernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /// Rows in turn over the teams of the grid. Scratch memory in shared memory, or in a workspace where there is one: the
 /// compiler does not know which.
 template <class Program>
 __global__ void __maxnreg__(registers_of<Program>) run_rows(const __grid_constant__ Program program, index_t rows,
                                                             int team_size, std::size_t scratch, std::byte* workspace) {
+  wait_for_earlier_kernel();
   const int shift = __ffs(team_size) - 1;  // a power of two: divisions are dear
   const index_t teams = blockDim.x >> shift;
   const index_t of_grid = static_cast<index_t>(blockIdx.x) * teams + (threadIdx.x >> shift);
@@ -51,6 +61,7 @@ __global__ void __maxnreg__(registers_of<Program>) run_rows(const __grid_constan
 template <class Program>
 __global__ void __maxnreg__(registers_of<Program>)
     run_rows_shared(const __grid_constant__ Program program, index_t rows, int team_size, std::size_t scratch) {
+  wait_for_earlier_kernel();
   const int shift = __ffs(team_size) - 1;
   const index_t row = static_cast<index_t>(blockIdx.x) * (blockDim.x >> shift) + (threadIdx.x >> shift);
   device_team team(team_size, shared_scratch(team_size, scratch));
@@ -89,6 +100,13 @@ template <class Program>
 requires requires { Program::scratch_word; }
 inline constexpr std::size_t scratch_word<Program> = Program::scratch_word;
 
+/// Items of a program's widest loop that a thread is to have where rows are many.
+template <class Program>
+inline constexpr index_t items_of_thread = 1;
+template <class Program>
+requires requires { Program::items_of_thread; }
+inline constexpr index_t items_of_thread<Program> = Program::items_of_thread;
+
 /// What a kernel leaves of a device's limits. Makes all shared memory available to it.
 [[nodiscard]] inline kernel_limits ask_limits(const context& c, const void* kernel) {
   cudaFuncAttributes attributes;
@@ -96,7 +114,8 @@ inline constexpr std::size_t scratch_word<Program> = Program::scratch_word;
   const std::size_t shared = c.limits().shared_per_block - attributes.sharedSizeBytes;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
         "cudaFuncSetAttribute");
-  return {attributes.maxThreadsPerBlock, shared};
+  // What the kernel was compiled for, whatever device it runs on: see wait_for_earlier_kernel.
+  return {attributes.maxThreadsPerBlock, shared, attributes.ptxVersion >= 90};
 }
 
 /// What a program's kernels leave of a device's limits.
@@ -131,19 +150,26 @@ void launch(context& c, index_t rows, const Program& program) {
   c.note(program_name<Program>());
   const program_limits& limits = limits_of<Program>(c);
   const auto plan_for = [&](const kernel_limits& kernel) {
-    return plan_rows(c.limits(), kernel, rows, width, scratch_bytes, has_shared_kernel<Program>, scratch_word<Program>);
+    return plan_rows(c.limits(), kernel, rows, width, scratch_bytes, items_of_thread<Program>, scratch_word<Program>);
   };
-  const auto queue = [&](const void* kernel, const row_plan& plan, void** arguments) {
-    const std::size_t shared = plan.shared ? static_cast<std::size_t>(plan.teams_of_block()) * plan.scratch : 0;
-    c.check_queued(cudaLaunchKernel(kernel, dim3(plan.grid), dim3(static_cast<unsigned>(plan.block)), arguments, shared,
-                                    c.stream()),
-                   "cudaLaunchKernel");
+  const auto queue = [&](const void* kernel, const row_plan& plan, bool waits, void** arguments) {
+    cudaLaunchAttribute may_start_early;
+    may_start_early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    may_start_early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t how = {};
+    how.gridDim = dim3(plan.grid);
+    how.blockDim = dim3(static_cast<unsigned>(plan.block));
+    how.dynamicSmemBytes = plan.shared ? static_cast<std::size_t>(plan.teams_of_block()) * plan.scratch : 0;
+    how.stream = c.stream();
+    how.attrs = &may_start_early;
+    how.numAttrs = waits ? 1 : 0;
+    c.check_queued(cudaLaunchKernelExC(&how, kernel, arguments), "cudaLaunchKernelExC");
   };
   if constexpr (has_shared_kernel<Program>) {
     row_plan plan = plan_for(limits.shared);
     if (plan.shared && plan.scratch > 0 && plan.teams() >= static_cast<std::size_t>(rows)) {
       void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.team, &plan.scratch};
-      return queue(reinterpret_cast<const void*>(&run_rows_shared<Program>), plan, arguments);
+      return queue(reinterpret_cast<const void*>(&run_rows_shared<Program>), plan, limits.shared.waits, arguments);
     }
   }
   row_plan plan = plan_for(limits.any);
@@ -154,7 +180,7 @@ void launch(context& c, index_t rows, const Program& program) {
     memory = static_cast<std::byte*>(workspace->data());
   }
   void* arguments[] = {const_cast<Program*>(&program), &rows, &plan.team, &plan.scratch, &memory};
-  queue(reinterpret_cast<const void*>(&run_rows<Program>), plan, arguments);
+  queue(reinterpret_cast<const void*>(&run_rows<Program>), plan, limits.any.waits, arguments);
 }
 
 }  // namespace dro::detail::cuda

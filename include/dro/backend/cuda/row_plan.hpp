@@ -27,6 +27,7 @@ struct device_limits {
 struct kernel_limits {
   int threads = 0;         ///< the most threads of one block, by the registers the kernel takes
   std::size_t shared = 0;  ///< the most shared memory for scratch in one block
+  bool waits = false;      ///< whether it waits by itself for the kernel queued before it
 };
 
 /// How `rows` rows are laid over a device: blocks of `block` threads, teams of `team` threads, a row at a time for each
@@ -50,8 +51,9 @@ struct row_plan {
 /// - Otherwise a thread for each item up to a warp. Where there are more rows than fill the device twice, fewer: the
 ///   most that leave no more than a fifth of the threads without an item, since then only the work in all counts. (20
 ///   items: 8 threads and 3 rounds, not 32 threads.)
-/// - With `few_threads`: fewer, down to one, as long as the threads of all rows fill the device. What threads do for
-///   each other is work that one thread alone does not have.
+/// - Fewer, while a thread has less than `items_of_thread` items, as long as the threads of all rows are a third of
+///   what the device holds, which is about what the registers of large kernels leave room for. What threads do for each
+///   other is work that one thread alone does not have.
 /// - Scratch lies in shared memory if at all possible. Teams are made larger, up to a warp, while so few of them fit
 ///   that a multiprocessor would be less than a third full. Beyond that it lies in device memory, for as many teams as
 ///   256 MiB hold.
@@ -62,7 +64,7 @@ struct row_plan {
 /// the same element of neighbouring teams into different banks if it has that size.
 template <class ScratchBytes>
 [[nodiscard]] row_plan plan_rows(const device_limits& device, const kernel_limits& kernel, index_t rows, index_t width,
-                                 const ScratchBytes& scratch_bytes, bool few_threads = false,
+                                 const ScratchBytes& scratch_bytes, index_t items_of_thread = 1,
                                  std::size_t scratch_word = 8) {
   constexpr int warp = 32;
   constexpr index_t wide = 256;
@@ -82,7 +84,10 @@ template <class ScratchBytes>
     plan.team = power_of_two(std::min<index_t>(width, warp));
     const auto idle = [&] { return (width + plan.team - 1) / plan.team * plan.team - width; };
     while (plan.team > 1 && rows * plan.team > 2 * full && 4 * idle() > width) plan.team /= 2;
-    while (few_threads && plan.team > 1 && rows * (plan.team / 2) >= full) plan.team /= 2;
+    const auto has_many = [&](int team) { return 3 * rows * team >= full; };
+    while (items_of_thread > 1 && plan.team * items_of_thread > width && plan.team > 1 && has_many(plan.team / 2)) {
+      plan.team /= 2;
+    }
 
     const auto stride = [&] {
       const std::size_t bytes = scratch_bytes(plan.team);

@@ -183,14 +183,14 @@ class device_team {
   template <class F>
   __device__ void for_each(index_t n, F&& f) {
     const int count = static_cast<int>(n);
-    for (int i = rank_; i < count; i += size_) f(index_t{i});
+    _Pragma("unroll 1") for (int i = rank_; i < count; i += size_) f(index_t{i});
   }
 
   template <class T, class F>
   [[nodiscard]] __device__ T sum(index_t n, F&& f) {
     T value{};
     const int count = static_cast<int>(n);
-    for (int i = rank_; i < count; i += size_) value += f(index_t{i});
+    _Pragma("unroll 1") for (int i = rank_; i < count; i += size_) value += f(index_t{i});
     return is_block() ? blocks::sum(value) : lanes::sum(mask_, size_, value);
   }
 
@@ -198,7 +198,7 @@ class device_team {
   [[nodiscard]] __device__ T max(index_t n, T lowest, F&& f) {
     T best = lowest;
     const int count = static_cast<int>(n);
-    for (int i = rank_; i < count; i += size_) {
+    _Pragma("unroll 1") for (int i = rank_; i < count; i += size_) {
       const T value = f(index_t{i});
       best = value > best ? value : best;
     }
@@ -209,7 +209,7 @@ class device_team {
   [[nodiscard]] __device__ index_t arg_max(index_t n, T lowest, F&& f) {
     place<T> best{lowest, n};
     const int count = static_cast<int>(n);
-    for (int i = rank_; i < count; i += size_) {
+    _Pragma("unroll 1") for (int i = rank_; i < count; i += size_) {
       const T value = f(index_t{i});
       if (value > best.value) best = {value, index_t{i}};
     }
