@@ -98,6 +98,25 @@ TEST_CASE("where rows are many, few threads are left without an item") {
   CHECK(plan(1'000'000, 5).team == 2);     // 5 of 6
 }
 
+TEST_CASE("where rows are many, a thread has as many items as the program asks for") {
+  const auto team = [](index_t rows, index_t width, index_t items) {
+    return plan_rows(
+               device, kernel, rows, width, [](int) { return std::size_t{0}; }, items)
+        .team;
+  };
+  CHECK(team(1'000'000, 16, 4) == 4);
+  CHECK(team(1'000'000, 16, 8) == 2);
+  CHECK(team(1'000'000, 16, 100) == 1);
+  CHECK(team(1'000'000, 20, 4) == 4);  // of 8 threads each would have 3
+  // Not below a third of 270,336 threads.
+  CHECK(team(65'536, 16, 4) == 4);
+  CHECK(team(65'536, 16, 100) == 2);
+  CHECK(team(22'528, 16, 4) == 4);
+  CHECK(team(22'527, 16, 4) == 8);
+  CHECK(team(5'632, 16, 4) == 16);
+  CHECK(team(1, 16, 4) == 16);
+}
+
 TEST_CASE("scratch memory") {
   SUBCASE("of neighbouring teams begins in different banks") {
     CHECK(plan(1'000'000, 1, 64).scratch == 72);

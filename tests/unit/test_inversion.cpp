@@ -416,6 +416,39 @@ TEST_CASE_TEMPLATE("draws are what their definition says, in eight lanes and one
   CHECK(seen.incomplete > 1000);
 }
 
+TEST_CASE("rankings are written to wherever their matrix has them") {
+  constexpr index_t samples = 20;
+  const auto scores = awkward_scores<float>(33);
+  for (const index_t select : {1, 5, 8, 12}) {
+    CAPTURE(select);
+    dro::concurrent_backend b(3);
+    const auto expected = draw(b, scores, samples, select);
+    const index_t rows = expected.rankings.rows();
+    // Column by column, with gaps.
+    constexpr document_t untouched = 77;
+    std::vector<document_t> rankings(static_cast<std::size_t>(2 * rows * select), untouched);
+    std::vector<float> log_q(static_cast<std::size_t>(3 * rows), 77);
+    const auto s = write(b, scores);
+    const dro::random_state<dro::concurrent_backend> random(b, key.seed, key.step);
+    dro::detail::run_plackett_luce_draws(
+        b, dro::detail::plackett_luce_draws<float>{std::as_const(b).view(s),
+                                                   {rankings.data(), rows, select, 2, 2 * rows},
+                                                   {log_q.data(), rows, 1, 3, 1},
+                                                   samples,
+                                                   random.source(b)});
+    b.synchronise();
+    for (index_t i = 0; i < rows; ++i) {
+      for (index_t t = 0; t < select; ++t) {
+        const auto place = static_cast<std::size_t>(2 * i + 2 * rows * t);
+        REQUIRE(rankings[place] == expected.rankings(i, t));
+        REQUIRE(rankings[place + 1] == untouched);
+      }
+      const float own = log_q[static_cast<std::size_t>(3 * i)];
+      REQUIRE((own == expected.log_q(i, 0) || (std::isnan(own) && std::isnan(expected.log_q(i, 0)))));
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("draws are what their definition says, by teams of several threads", T, float, double) {
   tally seen;
   for (const auto& [n, select] : {std::pair<index_t, index_t>{1, 1}, {7, 7}, {33, 5}, {70, 12}}) {

@@ -229,6 +229,22 @@ TEST_CASE("double exp, log and log1p are within 1 ulp") {
   CHECK(worst_double<log1p_function>(-1, 2) <= 1.0);
 }
 
+TEST_CASE_TEMPLATE("log_of_normal is the logarithm of a number with another exponent", T, float, double) {
+  using wide = std::conditional_t<std::is_same_v<T, float>, double, long double>;
+  split_mix random(2);
+  double worst = 0;
+  for (int i = 0; i < 100000; ++i) {
+    const int exponent = static_cast<int>(random.uniform(-100, 100));
+    const int power = i % 3 == 0 ? -exponent : static_cast<int>(random.uniform(-300, 300));  // a third of them near 1
+    const T x = std::ldexp(static_cast<T>(random.uniform(1, 2)), exponent);
+    const wide exact = std::log(std::ldexp(static_cast<wide>(x), power));
+    worst = std::max(worst, ulps<T>(exact, dro::math::log_of_normal(x, static_cast<T>(power))));
+  }
+  CHECK(worst <= 1.0);
+  CHECK(dro::math::log_of_normal(T(1), T(0)) == T(0));
+  CHECK(dro::math::log_of_normal(T(8), T(-3)) == T(0));
+}
+
 TEST_CASE_TEMPLATE("log_add_exp", T, float, double) {
   using dro::math::log_add_exp;
   const T inf = T(infinity);

@@ -261,8 +261,8 @@ struct plackett_luce_draw_program : plackett_luce_draws<T> {
   }
   static constexpr bool lives_in_scratch = true;
   static constexpr index_t items_of_thread = 4;
-  static constexpr std::size_t scratch_word = 16;  // what is read at once
-  static constexpr int registers = 72;             // what the rest takes more of lies in memory
+  static constexpr std::size_t scratch_word = 16;          // what is read at once
+  static constexpr int registers = Slots == 10 ? 96 : 72;  // what the rest takes more of lies in memory
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t row) const {

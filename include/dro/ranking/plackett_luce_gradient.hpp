@@ -51,11 +51,13 @@ struct plackett_luce_gradient_program {
   }
   static constexpr bool lives_in_scratch = true;
   static constexpr index_t items_of_thread = 2;
-  static constexpr int registers = 80;  // what is rarely needed and takes more of them lies in memory
+  // What is rarely needed and takes more of them lies in memory.
+  static constexpr int registers = Slots == 10 ? 112 : 80;
   // Rows are read and written 16 bytes at a time, so scratch begins at a multiple of that; and eight neighbouring words
   // of four teams lie in different banks.
   static constexpr std::size_t scratch_word = 32;
-  [[nodiscard]] index_t width() const { return groups.mean_size(); }
+  /// Draws, up to where more threads would cost more than they do: each has a row that is to be summed.
+  [[nodiscard]] index_t width() const { return groups.mean_size() < 16 ? groups.mean_size() : 16; }
 
   template <class Team>
   DRO_HOST_DEVICE void operator()(Team& team, index_t query) const {
