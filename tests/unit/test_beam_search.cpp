@@ -92,7 +92,41 @@ std::vector<std::vector<continuation<double>>> search(B& b, const search_options
   return beam_search(b, model, view.view(there), 4, view.view(starts_there), end, options, memory);
 }
 
+/// A backend that knows by a mark what nothing has written yet, and notes when that is read.
+class marking_backend : public host_backend {
+ public:
+  using host_backend::host_backend;
+
+  template <class T>
+  [[nodiscard]] host_matrix<T> make(index_t rows, index_t cols) const {
+    host_matrix<T> m(rows, cols);
+    std::fill_n(m.data(), rows * cols, mark<T>());
+    return m;
+  }
+  template <class T>
+  void read(dro::matrix_view<const T> source, T* target) {
+    host_backend::read(source, target);
+    reads_unwritten = reads_unwritten || std::count(target, target + source.rows * source.cols, mark<T>()) > 0;
+  }
+
+  bool reads_unwritten = false;
+
+ private:
+  template <class T>
+  static T mark() {
+    return static_cast<T>(-1234567);
+  }
+};
+
 }  // namespace
+
+TEST_CASE("a search reads back only what it wrote") {
+  for (const index_t beam : {1, 2}) {
+    marking_backend b(1);
+    REQUIRE(search(b, {.beam = beam, .max_tokens = 3}).size() == 4);
+    CHECK_FALSE(b.reads_unwritten);
+  }
+}
 
 TEST_CASE_TEMPLATE("a beam that holds everything finds everything, best first", B, host_backend, dro::eigen_backend<>,
                    dro::deferred_backend) {
@@ -189,6 +223,9 @@ TEST_CASE("a search stops when all have ended") {
     // One after each token and its end, but for the last that there can be; and three results.
     CHECK(b.reads() == std::min<std::size_t>(longest + 1, 14) + 3);
     if (longest < 13) ++early;
+    marking_backend marking(1);
+    REQUIRE(search(marking, {.beam = 1, .max_tokens = 14}, other).size() == 4);
+    CHECK_FALSE(marking.reads_unwritten);
   }
   CHECK(early > 0);
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -46,7 +47,7 @@ template <class T>
 struct beam_step_program {
   matrix_view<const T> logits;  // [S × V] at step 0, then [S·beam × V]
   matrix_view<const std::int32_t> starts;
-  matrix_view<T> log_prob;            // [S·beam × steps + 1]: column t before step t
+  matrix_view<T> log_prob;            // [S·beam × steps]: after step t
   matrix_view<std::int32_t> parents;  // [S·beam × steps]: the slot that is continued
   matrix_view<token_t> tokens;        // [S·beam × steps]: what with; no_token where it had ended, or is none
   matrix_view<token_t> next;          // [S·beam × 1]: what the model is to see
@@ -70,7 +71,7 @@ struct beam_step_program {
     const bool is_text = starts.data == nullptr || starts(sequence, 0) < prompt;
     const index_t slots = !is_text ? 0 : step == 0 ? 1 : beam;
     const auto logit = [&](index_t i, index_t v) { return logits(step == 0 ? sequence : first + i, v); };
-    const auto before = [&](index_t i) { return step == 0 ? T(0) : log_prob(first + i, step); };
+    const auto before = [&](index_t i) { return step == 0 ? T(0) : log_prob(first + i, step - 1); };
     T* const log_sums = team.template scratch<T>();
     for (index_t i = 0; i < slots; ++i) {
       if (has_ended(first + i)) continue;
@@ -106,7 +107,7 @@ struct beam_step_program {
         parents(first + k, step) = static_cast<std::int32_t>(parent);
         tokens(first + k, step) = token;
         next(first + k, 0) = token == end ? no_token : token;
-        log_prob(first + k, step + 1) = found ? of_last : nothing;
+        log_prob(first + k, step) = found ? of_last : nothing;
       }
     }
     if (team.rank() == 0) live(sequence, 0) = left;
@@ -151,7 +152,7 @@ template <multiplies B, class T>
   const index_t slots = sequences * beam;
   const index_t steps = options.max_tokens + 1;
   auto logits = b.template make<T>(slots, vocabulary);
-  auto log_prob = b.template make<T>(slots, steps + 1);
+  auto log_prob = b.template make<T>(slots, steps);
   auto parents = b.template make<std::int32_t>(slots, steps);
   auto tokens = b.template make<token_t>(slots, steps);
   auto next = b.template make<token_t>(slots, 1);
@@ -178,12 +179,19 @@ template <multiplies B, class T>
     model.reorder_branches(b, layout, {all.data + step * all.col_stride, slots, 1, all.row_stride, all.col_stride},
                            step, memory);
   }
-  const auto log_probs = read(b, log_prob);
-  const auto parent = read(b, parents);
-  const auto token = read(b, tokens);
+  const auto read_made = [&](const auto& matrix) {  // the columns of the steps that were made
+    auto view = std::as_const(b).view(matrix);
+    view.cols = step + 1;
+    host_matrix<std::remove_const_t<typename decltype(view)::element_type>> made(view.rows, view.cols);
+    b.read(view, made.data());
+    return made;
+  };
+  const auto log_probs = read_made(log_prob);
+  const auto parent = read_made(parents);
+  const auto token = read_made(tokens);
   std::vector<std::vector<continuation<T>>> found(static_cast<std::size_t>(sequences));
   for (index_t slot = 0; slot < slots; ++slot) {
-    continuation<T> c{{}, log_probs(slot, step + 1)};
+    continuation<T> c{{}, log_probs(slot, step)};
     if (c.log_prob == -std::numeric_limits<T>::infinity()) continue;
     index_t row = slot;
     for (index_t t = step + 1; t-- > 0; row = slot / beam * beam + parent(row, t)) {
