@@ -45,7 +45,7 @@ class mass_sums {
       : sums_(sums),
         documents_(static_cast<std::uint32_t>(documents)),
         first_step_((1U << noise::bit_width(documents_ - 1)) / 2) {
-    for (int k = 0; k < 7; ++k) fourth_[k] = sums[4 * (k + 1)];
+    for (index_t k = 0; k < 7; ++k) fourth_[k] = sums[4 * (k + 1)];
   }
 
   [[nodiscard]] DRO_HOST_DEVICE Word total() const { return sums_[documents_]; }
