@@ -743,7 +743,7 @@ TEST_CASE("a kernel that fails is named where it is seen" * doctest::skip(true))
     CAPTURE(what);
     CHECK(what.find("cudaStreamSynchronize") != std::string::npos);
     CHECK(what.find("cudaErrorIllegalAddress") != std::string::npos);
-    CHECK(what.find("dro::testing::out_of_bounds_program") != std::string::npos);
+    CHECK(what.find("then dro::testing::out_of_bounds_program)") != std::string::npos);
   }
   CHECK_THROWS_AS(static_cast<void>(read(b, m)), dro::device_error);  // and again: the device is lost
 }

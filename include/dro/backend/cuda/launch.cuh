@@ -10,9 +10,9 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <string_view>
 
 #include <dro/backend/cuda.hpp>
+#include <dro/backend/cuda/program_name.hpp>
 #include <dro/backend/cuda/team.cuh>
 
 namespace dro::detail::cuda {
@@ -71,20 +71,6 @@ __global__ void __maxnreg__(registers_of<Program>)
   } else {
     program(team, row);
   }
-}
-
-/// "dro::detail::fill_program<float>", as the compiler writes it.
-template <class Program>
-[[nodiscard]] const char* program_name() {
-  static const std::string name = [] {
-    const std::string_view whole = __PRETTY_FUNCTION__;
-    constexpr std::string_view before = "Program = ";
-    const std::size_t begin = whole.find(before);
-    if (begin == std::string_view::npos) return std::string(whole);
-    const std::size_t from = begin + before.size();
-    return std::string(whole.substr(from, whole.rfind(']') - from));
-  }();
-  return name.c_str();
 }
 
 /// Whether a program says that it is worth a second kernel, for scratch memory that is there and known to be shared.
