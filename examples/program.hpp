@@ -28,17 +28,6 @@
 
 namespace program {
 
-/// Throws dro::option_error if a run is to be resumed in a folder where one has finished: it would begin again and take
-/// the place of the results.
-inline void require_unfinished(const std::filesystem::path& out, bool resume) {
-  std::error_code failure;
-  if (resume && std::filesystem::exists(out / "report.json", failure) &&
-      !std::filesystem::exists(out / "checkpoint.dro", failure)) {
-    throw dro::option_error(out.string() +
-                            " holds a run that has finished: name another folder, or leave out --resume to replace it");
-  }
-}
-
 /// CRC-32 of a file's bytes, by which a resumed run knows its data again; 0 of a pipe, which cannot be read twice.
 /// Throws dro::file_error.
 [[nodiscard]] inline std::uint32_t file_crc(const std::filesystem::path& path) {

@@ -14,20 +14,19 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
-#include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include <dro/data/checkpoint_file.hpp>
+#include <dro/data/output_file.hpp>
 #include <dro/error.hpp>
 
 #include "generative/example_set.hpp"
 #include "generative/options.hpp"
 #include "generative/run.hpp"
+#include "output_folder.hpp"
 #include "program.hpp"
 #include "qa/table.hpp"
 
@@ -40,22 +39,6 @@ std::atomic<bool> interrupted{false};
 extern "C" void on_interrupt(int) {
   interrupted = true;
   std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
-}
-
-/// Makes the output folder and sees that a file can be written there, before any work is done.
-void prepare_output(const generative::options& o) {
-  if (o.out.empty()) return;
-  std::error_code failure;
-  std::filesystem::create_directories(o.out, failure);
-  if (failure) throw dro::file_error(o.out.string(), "cannot be made: " + failure.message());
-  const std::filesystem::path probe = o.out / ".writable";
-  dro::data::write_file_atomically(probe, {});
-  std::filesystem::remove(probe, failure);
-  if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro", failure)) {
-    throw dro::option_error(o.out.string() +
-                            " holds a run that was stopped: go on with --resume, or name another folder");
-  }
-  program::require_unfinished(o.out, o.resume);
 }
 
 /// Mean and, of two or more, its standard error.
@@ -107,7 +90,8 @@ struct mean_of {
 
 int run(const generative::options& o) {
   generative::check(o);
-  prepare_output(o);
+  std::optional<program::output_folder> folder;
+  if (!o.out.empty()) folder.emplace(o.out, o.resume);
   const generative::example_set data = generative::load(o);
   generative::session session(o, data, interrupted);
   if (o.resume && !session.resumed()) std::fprintf(stderr, "nothing to resume in %s: starting\n", o.out.c_str());

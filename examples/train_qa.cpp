@@ -14,14 +14,15 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <string>
-#include <system_error>
 
 #include <CLI/CLI.hpp>
 
-#include <dro/data/checkpoint_file.hpp>
+#include <dro/data/output_file.hpp>
 #include <dro/error.hpp>
 
+#include "output_folder.hpp"
 #include "program.hpp"
 #include "qa/html_report.hpp"
 #include "qa/options.hpp"
@@ -37,27 +38,6 @@ std::atomic<bool> interrupted{false};
 extern "C" void on_interrupt(int) {
   interrupted = true;
   std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends the program at once
-}
-
-/// Makes the output folder and sees that a file can be written there, before any work is done.
-void prepare_output(const qa::options& o) {
-  if (o.out.empty()) return;
-  std::error_code failure;
-  std::filesystem::create_directories(o.out, failure);
-  if (failure) throw dro::file_error(o.out.string(), "cannot be made: " + failure.message());
-  if (!std::filesystem::is_directory(o.out)) throw dro::file_error(o.out.string(), "is not a folder");
-  // What a run that was killed in the middle of a write left behind.
-  for (const auto& entry : std::filesystem::directory_iterator(o.out, failure)) {
-    if (entry.path().extension() == ".part") std::filesystem::remove(entry.path(), failure);
-  }
-  const std::filesystem::path probe = o.out / ".writable";
-  dro::data::write_file_atomically(probe, {});
-  std::filesystem::remove(probe, failure);
-  if (!o.resume && std::filesystem::exists(o.out / "checkpoint.dro", failure)) {
-    throw dro::option_error(o.out.string() +
-                            " holds a run that was stopped: go on with --resume, or name another folder");
-  }
-  program::require_unfinished(o.out, o.resume);
 }
 
 void write_text(const std::filesystem::path& path, const std::string& text) {
@@ -83,7 +63,8 @@ void print_results(const qa::json& report) {
 int run(const qa::options& o) {
   const program::stopwatch watch;
   qa::check(o);
-  prepare_output(o);
+  std::optional<program::output_folder> folder;
+  if (!o.out.empty()) folder.emplace(o.out, o.resume);
   const qa::question_set data = qa::load(o, DRO_EXAMPLE_DATA);
   const double read_seconds = watch.seconds();
   qa::session session(o, data, interrupted);

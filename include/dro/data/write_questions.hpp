@@ -6,59 +6,41 @@
 /// Questions to a file in the project's own form, which `read_questions` gives back unchanged.
 
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <string>
-#include <system_error>
 
 #include <nlohmann/json.hpp>
 
+#include <dro/data/output_file.hpp>
 #include <dro/data/question.hpp>
 #include <dro/error.hpp>
 
 namespace dro::data {
 
 /// Writes one JSON object a line, UTF-8: the uniform form of docs/data-formats.md. A file of that name is replaced only
-/// once all is written (under the name with `.part` added).
+/// once all is written.
 ///
 /// \throws file_error where the file cannot be written, option_error where a text is not valid UTF-8.
 inline void write_questions(const std::filesystem::path& path, std::span<const question> questions) {
-  const std::filesystem::path part = path.string() + ".part";
-  const auto remove_part = [&] {
-    std::error_code ignored;
-    std::filesystem::remove(part, ignored);
-  };
-  {
-    std::ofstream file(part, std::ios::binary | std::ios::trunc);
-    for (const question& q : questions) {
-      nlohmann::ordered_json record = {{"id", q.id}, {"question", q.text}, {"answers", q.answers}};
-      record["documents"] = nlohmann::ordered_json::array();
-      for (const document& d : q.documents) {
-        record["documents"].push_back({{"title", d.title}, {"text", d.text}});
-      }
-      record["supporting"] = q.supporting;
-      record["gold_missing"] = nullptr;
-      if (q.gold_missing.has_value()) {
-        record["gold_missing"] = *q.gold_missing;
-      }
-      try {
-        file << record.dump() << '\n';
-      } catch (const nlohmann::json::type_error&) {
-        remove_part();
-        throw option_error("question \"" + q.id + "\" cannot be written: a text is not valid UTF-8");
-      }
+  output_file file(path);
+  for (const question& q : questions) {
+    nlohmann::ordered_json record = {{"id", q.id}, {"question", q.text}, {"answers", q.answers}};
+    record["documents"] = nlohmann::ordered_json::array();
+    for (const document& d : q.documents) {
+      record["documents"].push_back({{"title", d.title}, {"text", d.text}});
     }
-    if (!file.flush()) {
-      remove_part();
-      throw file_error(path.string(), "cannot be written: no such folder, no permission, or no space left");
+    record["supporting"] = q.supporting;
+    record["gold_missing"] = nullptr;
+    if (q.gold_missing.has_value()) {
+      record["gold_missing"] = *q.gold_missing;
+    }
+    try {
+      file.write(record.dump() + '\n');
+    } catch (const nlohmann::json::type_error&) {
+      throw option_error("question \"" + q.id + "\" cannot be written: a text is not valid UTF-8");
     }
   }
-  std::error_code error;
-  std::filesystem::rename(part, path, error);
-  if (error) {
-    remove_part();
-    throw file_error(path.string(), "cannot be written: " + error.message());
-  }
+  file.commit();
 }
 
 }  // namespace dro::data
