@@ -252,7 +252,7 @@ int main(int argc, char** argv) {
   app.add_option("--memory", s.allocation.memory, "see dro::allocation_options")->capture_default_str();
   app.add_option("--least", s.allocation.least, "fewest draws of a question")->capture_default_str();
   app.add_option("--iterations", s.data.iterations, "passes over the training questions")->capture_default_str();
-  app.add_option("--seed", s.data.seed, "of the first run")->check(program::not_negative)->capture_default_str();
+  app.add_option("--seed", s.data.seed, "of the first run")->check(program::is_natural)->capture_default_str();
   app.add_option("--seeds", s.data.seeds, "runs")->capture_default_str();
   app.add_option("--threads", s.data.threads, "threads; 0: all")->capture_default_str();
   return program::start(app, argc, argv, [&] { return run(s); });

@@ -102,6 +102,6 @@ int main(int argc, char** argv) {
   app.add_option("--model", o.model, "the --out folder of train_qa")->capture_default_str();
   app.add_option("--questions", o.questions,
                  "questions, any format of docs/data-formats.md; the shipped dev set if none");
-  app.add_option("--limit", o.limit, "answer only so many")->check(program::not_negative);
+  app.add_option("--limit", o.limit, "answer only so many")->check(program::is_natural);
   return program::start(app, argc, argv, [&] { return run(o); });
 }

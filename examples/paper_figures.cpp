@@ -357,11 +357,11 @@ int main(int argc, char** argv) {
   app.add_option("--dev", o.dev, "questions to report on; every fifth training question if only --train is given");
   app.add_option("--select", o.select, "documents chosen for each question (K), as train_qa chooses it if not given");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
-  app.add_option("--seed", o.seed, "the first seed")->check(program::not_negative)->capture_default_str();
+  app.add_option("--seed", o.seed, "the first seed")->check(program::is_natural)->capture_default_str();
   app.add_option("--seeds", o.seeds, "seeds from there on; tables have mean and standard error")->capture_default_str();
   app.add_option("--threads", o.threads, "threads; 0: all")->capture_default_str();
   app.add_option("--limit", limit, "only the first so many questions of each file; 0: all")
-      ->check(program::not_negative)
+      ->check(program::is_natural)
       ->capture_default_str();
   app.add_option("--out", o.out, "file for the tables and charts as a page (HTML)");
   return program::start(app, argc, argv, [&] { return run(o, limit); });

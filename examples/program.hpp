@@ -6,6 +6,7 @@
 /// What the example programs with a command line have in common: options, errors, exit status, output.
 
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string>
@@ -57,9 +59,13 @@ class stopwatch {
   return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
 }
 
-/// For options of an unsigned type, where CLI11 lets -1 wrap around: what is wrong with `text`, empty if nothing is.
-inline std::string not_negative(const std::string& text) {
-  return text.starts_with('-') ? "is " + text + ", expected at least 0" : "";
+/// For options of an unsigned type, where CLI11 lets -1 wrap around and takes the largest number there is for a larger
+/// one: what is wrong with `text`, empty if nothing is.
+inline std::string is_natural(const std::string& text) {
+  if (text.starts_with('-')) return "is " + text + ", expected at least 0";
+  std::uint64_t value = 0;
+  const bool fits = std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc::result_out_of_range;
+  return fits ? "" : "is " + text + ", expected at most " + std::to_string(std::numeric_limits<std::uint64_t>::max());
 }
 
 /// Writes out what is buffered: results that go to the standard output are results too. Throws dro::file_error if this,

@@ -60,20 +60,20 @@ inline void add_options(CLI::App& app, options& o) {
   app.add_option("--families", o.world.families, "documents of a question of the world")->capture_default_str();
   app.add_option("--names", o.world.names, "members of each family of the world")->capture_default_str();
   app.add_option("--homes", o.world.homes, "different answers in the world")->capture_default_str();
-  app.add_option("--world-seed", o.world_seed, "of the world")->check(program::not_negative)->capture_default_str();
+  app.add_option("--world-seed", o.world_seed, "of the world")->check(program::is_natural)->capture_default_str();
   app.add_option("--annotated", o.annotated, "questions with known gold documents")->capture_default_str();
   app.add_option("--train-questions", o.train_questions, "training questions of the world")->capture_default_str();
   app.add_option("--held-out", o.held_out, "dev questions of the world, and as many test questions")
       ->capture_default_str();
   app.add_option("--vocabulary", o.vocabulary, "with --train, byte pairs to train")->capture_default_str();
   app.add_option("--question-tokens", o.limits.question, "longer questions are cut off")
-      ->check(program::not_negative)
+      ->check(program::is_natural)
       ->capture_default_str();
   app.add_option("--document-tokens", o.limits.document, "longer documents are cut off")
-      ->check(program::not_negative)
+      ->check(program::is_natural)
       ->capture_default_str();
   app.add_option("--answer-tokens", o.limits.answer, "longer answers are cut off")
-      ->check(program::not_negative)
+      ->check(program::is_natural)
       ->capture_default_str();
   app.add_option("--method", o.method, "how to train: " + names)->capture_default_str();
   training_options& t = o.training;
@@ -97,7 +97,7 @@ inline void add_options(CLI::App& app, options& o) {
   app.add_option("--patience", o.patience, "iterations without a better exact match on dev before a run is stopped")
       ->capture_default_str();
   app.add_option("--seed", t.seed, "of weights, draws and the order of questions")
-      ->check(program::not_negative)
+      ->check(program::is_natural)
       ->capture_default_str();
   app.add_option("--seeds", o.seeds, "runs with so many seeds from --seed on")->capture_default_str();
   app.add_option("--threads", o.threads, "threads; 0: all")->capture_default_str();

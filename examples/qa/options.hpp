@@ -61,7 +61,7 @@ inline void add_options(CLI::App& app, options& o) {
       "documents chosen for each question (K); as many as 95 % of the training questions have gold documents");
   app.add_option("--iterations", o.iterations, "passes over the training questions")->capture_default_str();
   app.add_option("--seed", o.seed, "of draws and of the order of questions")
-      ->check(program::not_negative)
+      ->check(program::is_natural)
       ->capture_default_str();
   app.add_option("--seeds", o.seeds, "runs with so many seeds from --seed on, and reports mean and standard error")
       ->capture_default_str();

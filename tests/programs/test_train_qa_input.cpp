@@ -51,6 +51,8 @@ TEST_CASE("options out of range") {
   CHECK(refusal({"--seeds", "0"}) == "train_qa: --seeds is 0, expected at least 1\n");
   CHECK(refusal({"--threads", "-1"}) == "train_qa: --threads is -1, expected at least 0\n");
   CHECK(refusal({"--seed", "-1"}).starts_with("--seed: is -1, expected at least 0\n"));
+  CHECK(refusal({"--seed", "18446744073709551616"})
+            .starts_with("--seed: is 18446744073709551616, expected at most 18446744073709551615\n"));
   CHECK(refusal({"--samples", "1000000000000"}) == "train_qa: --samples is 1000000000000, expected at most 4096\n");
   CHECK(refusal({"--seeds", "1000000000"}) == "train_qa: --seeds is 1000000000, expected at most 10000\n");
   CHECK(refusal({"--threads", "2147483647"}) == "train_qa: --threads is 2147483647, expected at most 4096\n");

@@ -90,7 +90,8 @@ class exhaustive {
  public:
   using scalar_type = T;
 
-  /// `documents`: n, the same for all queries.
+  /// `documents`: n, the same for all queries, and as many as the selector has: of fewer, the rankings that are left
+  /// out are missing from the sums, which nothing can tell.
   explicit exhaustive(index_t documents) : documents_(documents) {}
 
   template <backend B, class Queries>

@@ -82,9 +82,9 @@ void run_plackett_luce_gradient(B& b, const M& scores, matrix_view<const documen
 /// pick by pick, each by Gumbel-max over what it may be. Masses and noise are made in integers, so bit-equal scores
 /// give bit-equal rankings on every backend if top_p = 1. log q of the draws is their log-probability under the
 /// distribution drawn from, see `sampling`; NaN if a score is NaN or +inf. A query with fewer than K possible documents
-/// gets incomplete rankings of log-probability −inf. Throws option_error if samples or K do not fit, or for options
-/// that `sampling` does not take. Queues one program, two if τ ≠ 1: O(n + m K (log n + K)) a query; with shared noise
-/// O(n exp + m n K); truncated, O(n² + m K n exp).
+/// (those with a score that is neither −inf nor NaN) gets incomplete rankings of log-probability −inf. Throws
+/// option_error if samples or K do not fit, or for options that `sampling` does not take. Queues one program, two if τ
+/// ≠ 1: O(n + m K (log n + K)) a query; with shared noise O(n exp + m n K); truncated, O(n² + m K n exp).
 template <backend B, viewable<B> M>
 [[nodiscard]] auto draw_plackett_luce(B& b, const M& scores, const random_source& random, const draw_options& options,
                                       const sampling& how = {}) {
