@@ -198,6 +198,23 @@ TEST_CASE("weights that are missing or of another shape or type change nothing")
   CHECK(same(values_of(b, model), before));
 }
 
+TEST_CASE("a configuration that asks for more memory than there is, and has no file for it") {
+  host_backend b(1);
+  const temporary_folder folder;
+  const auto model = small(b);
+  dro::models::save_transformer(b, model, folder.path());
+  auto config = nlohmann::json::parse(read_bytes(folder.path() / "config.json"));
+  const std::string before = "[" + config["vocab_size"].dump() + ", " + config["hidden_size"].dump() + "]";
+  config["vocab_size"] = 2147483647;
+  static_cast<void>(folder.write("config.json", config.dump()));
+  CHECK_THROWS_WITH_AS(
+      static_cast<void>(dro::models::load_transformer<double>(b, folder.path())),
+      ((folder.path() / "model.safetensors").string() + ": tensor \"model.embed_tokens.weight\": has the shape " +
+       before + ", expected [2147483647, " + config["hidden_size"].dump() + "]")
+          .c_str(),
+      dro::data_error);
+}
+
 TEST_CASE("new adapters change no bit, and only they learn where the base is frozen") {
   host_backend b(1);
   auto model = small(b);

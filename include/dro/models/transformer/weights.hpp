@@ -33,14 +33,19 @@ namespace dro::models {
 
 namespace detail {
 
-/// Reads `tensors` into `values(k)`, all or, where one is missing or of another shape or type, none.
-template <class T, multiplies B, class Values>
-void read_tensors(B& b, const data::tensor_collection& source, const std::vector<llama_tensor>& tensors,
-                  const Values& values) {
+/// Throws data_error unless all `tensors` are there, in the shapes expected and of a type that can be read.
+template <class T>
+void require_tensors(const data::tensor_collection& source, const std::vector<llama_tensor>& tensors) {
   for (const llama_tensor& t : tensors) {
     source.tensor(t.name).require_shape(t.shape);
     source.tensor(t.name).read(std::span<T>());  // whether its type can be read
   }
+}
+
+/// Reads `tensors`, which have passed require_tensors, into `values(k)`.
+template <class T, multiplies B, class Values>
+void read_tensors(B& b, const data::tensor_collection& source, const std::vector<llama_tensor>& tensors,
+                  const Values& values) {
   for (std::size_t k = 0; k < tensors.size(); ++k) {
     host_matrix<T> here(tensors[k].rows(), tensors[k].cols());
     source.tensor(tensors[k].name).read(std::span(here.data(), static_cast<std::size_t>(tensors[k].size())));
@@ -101,6 +106,7 @@ void write_tensors(B& b, const std::vector<llama_tensor>& tensors, const Values&
 ///         number of 16 bits or more.
 template <multiplies B, class T>
 void read_weights(B& b, const data::tensor_collection& source, transformer<B, T>& model) {
+  detail::require_tensors<T>(source, model.tensors());
   detail::read_tensors<T>(b, source, model.tensors(), [&](std::size_t k) { return model.value(k); });
 }
 
@@ -120,8 +126,11 @@ void write_weights(B& b, const transformer<B, T>& model, const std::filesystem::
 template <class T, multiplies B>
 [[nodiscard]] transformer<B, T> load_transformer(B& b, const std::filesystem::path& folder,
                                                  matmul_precision precision = matmul_precision::full) {
-  transformer<B, T> model(b, read_llama_config(folder), precision);
-  read_weights(b, data::safetensors_set(folder), model);
+  const llama_config config = read_llama_config(folder);
+  const data::safetensors_set source(folder);
+  detail::require_tensors<T>(source, llama_tensors(config));  // before memory is asked for that no file fills
+  transformer<B, T> model(b, config, precision);
+  read_weights(b, source, model);
   return model;
 }
 
@@ -155,6 +164,7 @@ void load_adapters(B& b, const std::filesystem::path& folder, transformer<B, T>&
       throw data_error(file.path(), 0, "has a tensor \"" + entry.first + "\" that the configuration does not describe");
     }
   }
+  detail::require_tensors<T>(file, adapters.tensors());
   detail::read_tensors<T>(b, file, adapters.tensors(), [&](std::size_t k) { return adapters.parameters()[k].value; });
   model.adapt(b, std::move(adapters));
 }
